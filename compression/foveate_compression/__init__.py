@@ -1,0 +1,1 @@
+"""Offline tools that make models smaller and export them with a manifest."""

@@ -1,0 +1,139 @@
+"""A scene: a textured plane at a known range with objects on it, rendered through any homography."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """Where every object is at one moment, on the scene's plane."""
+
+    ids: NDArray[np.int64]  # N
+    labels: NDArray[np.int32]  # N, index into Scene.names
+    center_m: NDArray[np.float64]  # N x 2
+    size_m: NDArray[np.float64]  # N x 2, of the upright box around the object
+
+
+class Scene(Protocol):
+    """What the simulated cameras look at."""
+
+    names: tuple[str, ...]
+    width_m: float
+    height_m: float
+
+    def truth(self, t_s: float) -> Truth:
+        """Every object at `t_s` seconds."""
+
+    def render(self, image_from_plane: Matrix, width: int, height: int, color: bool, t_s: float) -> Pixels:
+        """An ideal image (height x width, or x 3 in BGR order) without noise or blur."""
+
+
+class Texture:
+    """An image on the plane with its half-size levels, so that a distant view does not alias."""
+
+    def __init__(self, image: Pixels, width_m: float, levels: int = 4) -> None:
+        self.width_m = width_m
+        self.height_m = width_m * image.shape[0] / image.shape[1]
+        self.levels = [np.ascontiguousarray(image)]
+        for _ in range(levels - 1):
+            self.levels.append(cv2.pyrDown(self.levels[-1]))
+
+    def render(self, image_from_plane: Matrix, width: int, height: int, out: Pixels | None = None) -> Pixels:
+        """The texture seen through `image_from_plane` (metres to pixels), linear filtering."""
+        scale = pixels_per_metre(image_from_plane, width, height)
+        finest = self.levels[0].shape[1] / self.width_m
+        level = int(np.clip(np.round(np.log2(max(finest / scale, 1e-6))), 0, len(self.levels) - 1))
+        source = self.levels[level]
+        px_per_m = source.shape[1] / self.width_m
+        plane_from_texture = np.array(
+            [
+                [1.0 / px_per_m, 0.0, (0.5 / px_per_m) - self.width_m / 2],
+                [0.0, 1.0 / px_per_m, (0.5 / px_per_m) - self.height_m / 2],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+        return cv2.warpPerspective(  # type: ignore[call-overload,no-any-return]
+            source,
+            image_from_plane @ plane_from_texture,
+            (width, height),
+            dst=out,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+
+
+def pixels_per_metre(image_from_plane: Matrix, width: int, height: int) -> float:
+    """The local scale of a plane-to-image homography at the image's centre."""
+    plane_from_image = np.linalg.inv(image_from_plane)
+    points = plane_from_image @ np.array(
+        [[width / 2, width / 2 + 1.0], [height / 2, height / 2], [1.0, 1.0]]
+    )
+    x, y = points[:2] / points[2]
+    return float(1.0 / max(np.hypot(x[1] - x[0], y[1] - y[0]), 1e-9))
+
+
+def visible_area(image_from_plane: Matrix, width: int, height: int) -> NDArray[np.float64]:
+    """The upright rectangle (x0, y0, x1, y1), metres, around what the image sees of the plane."""
+    corners = np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]], np.float64)
+    points = np.linalg.inv(image_from_plane) @ corners
+    points = points[:2] / points[2]
+    return np.concatenate([points.min(axis=1), points.max(axis=1)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sprite:
+    """A small picture with opacity, upright in the plane's axes, centred on its object."""
+
+    image: Pixels  # h x w x 4: B, G, R premultiplied by opacity, opacity
+    px_per_m: float
+    box_m: tuple[float, float, float, float]  # the object without its shadow: x0, y0, x1, y1 about the centre
+
+    def draw(self, onto: Pixels, image_from_plane: Matrix, x_m: float, y_m: float) -> None:
+        """Blend the sprite, its centre at (`x_m`, `y_m`), into `onto` in place."""
+        height, width = self.image.shape[:2]
+        scale = 1.0 / self.px_per_m
+        place = np.array(
+            [
+                [scale, 0.0, x_m - (width - 1) / 2 * scale],
+                [0.0, scale, y_m - (height - 1) / 2 * scale],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+        image_from_sprite = image_from_plane @ place
+        corners = image_from_sprite @ np.array(
+            [[-1, width, width, -1], [-1, -1, height, height], [1, 1, 1, 1]], np.float64
+        )
+        corners = corners[:2] / corners[2]
+        x0, y0 = np.maximum(np.floor(corners.min(axis=1)).astype(int), 0)
+        x1, y1 = np.minimum(
+            np.ceil(corners.max(axis=1)).astype(int) + 1, [onto.shape[1], onto.shape[0]]
+        )
+        if x1 <= x0 or y1 <= y0:
+            return
+        shift = np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0], [0.0, 0.0, 1.0]])
+        shrink = (corners.max(axis=1) - corners.min(axis=1)).max() < 0.7 * max(width, height)
+        warped = cv2.warpPerspective(
+            cv2.GaussianBlur(self.image, (0, 0), 0.4 * width / max(float(np.ptp(corners[0])), 1.0))
+            if shrink
+            else self.image,
+            shift @ image_from_sprite,
+            (int(x1 - x0), int(y1 - y0)),
+            flags=cv2.INTER_LINEAR,
+        )
+        target = onto[y0:y1, x0:x1]
+        rest = cv2.bitwise_not(warped[:, :, 3])
+        if onto.ndim == 2:
+            ink = cv2.cvtColor(warped, cv2.COLOR_BGRA2GRAY)
+            cv2.add(cv2.multiply(target, rest, scale=1 / 255), ink, dst=target)
+        else:
+            faded = cv2.multiply(target, cv2.merge([rest, rest, rest]), scale=1 / 255)
+            cv2.add(faded, warped[:, :, :3], dst=target)

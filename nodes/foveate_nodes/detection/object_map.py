@@ -1,0 +1,193 @@
+"""The object node: detections of many looks fused into objects with a direction, a variance, a probability."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+from numpy.typing import NDArray
+
+from foveate.messages import Boxes, Objects
+from foveate.node import Node, Unit
+from foveate_drivers.cameras.base import Camera
+from foveate_drivers.mirrors.base import Mirror
+from foveate_nodes.detection.steered_view import SteeredView
+
+Array = NDArray[np.float64]
+_GATE = 4.0  # standard deviations within which a detection may be a known object
+_SHARED = 0.3  # of the smaller box: two boxes of one class that share more are one object
+_GONE = 0.05  # probability below which an object is forgotten
+_MOST = 6.0  # log odds at which certainty is capped, so that an object that left can be forgotten
+_EDGE_PX = 2.0  # a box this near the image's edge is cut
+
+
+class ObjectMap(Node):
+    """Tracks by direction: a constant-velocity Kalman filter per axis, which fuses repeated looks at a
+    still object by inverse variance; existence by log odds of detections and misses."""
+
+    cost_ns = 250_000
+
+    class Outputs:
+        objects: Objects
+
+    def __init__(
+        self,
+        *,
+        camera: Camera,
+        mirror: Mirror,
+        range: Annotated[float, Unit("m"), Gt(0)] = 150.0,
+        fuse: bool = True,
+        detection: Annotated[float, Gt(0), Lt(1)] = 0.85,
+        false_alarm: Annotated[float, Gt(0), Lt(1)] = 0.03,
+        model_sigma: Annotated[float, Unit("rad"), Ge(0)] = 1e-4,
+        speed: Annotated[float, Unit("m/s"), Gt(0)] = 2.0,
+        acceleration: Annotated[float, Unit("m/s^2"), Gt(0)] = 0.6,
+    ) -> None:
+        """`fuse`: off keeps the newest position only (to compare); `model_sigma`: what calibration and
+        readback add to each position; `speed`, `acceleration`: standard deviations of objects' motion."""
+        self._view = SteeredView(camera, mirror, range)
+        self._fuse = fuse
+        self._hit = np.log(detection / false_alarm)
+        self._miss = np.log((1 - detection) / (1 - false_alarm))
+        self._model_var = model_sigma**2
+        self._speed_var = (speed / range) ** 2
+        self._jerk = (acceleration / range) ** 2
+        self._next_id = 1
+        self._t_ns = 0
+        self._ids = np.zeros(0, np.int64)
+        self._labels = np.zeros(0, np.int32)
+        self._state = np.zeros((0, 2, 2))  # object, axis, (direction, rate)
+        self._covariance = np.zeros((0, 2, 2, 2))  # object, axis, 2 x 2
+        self._extent = np.zeros((0, 2))
+        self._odds = np.zeros(0)
+        self._looks = np.zeros(0, np.int32)
+
+    def step(self, boxes: Boxes) -> Objects:
+        self._predict(boxes.stamp.t_ns)
+        if boxes.mirror is not None:
+            self._update(boxes)
+            self._forget()
+        probability = 1.0 / (1.0 + np.exp(-self._odds))
+        return Objects(
+            boxes.stamp, self._ids.copy(), self._labels.copy(), self._state[:, :, 0].copy(),
+            np.sqrt(self._covariance[:, :, 0, 0]), self._extent.copy(), probability, self._looks.copy(),
+            boxes.names,
+        )  # fmt: skip
+
+    def _predict(self, t_ns: int) -> None:
+        dt = max(t_ns - self._t_ns, 0) / 1e9
+        self._t_ns = t_ns
+        motion = np.array([[1.0, dt], [0.0, 1.0]])
+        noise = self._jerk * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]])
+        self._state = self._state @ motion.T
+        self._covariance = motion @ self._covariance @ motion.T + noise
+
+    def _update(self, boxes: Boxes) -> None:
+        mirror = boxes.mirror
+        assert mirror is not None
+        place, variance, extent, cut = self._measure(boxes)
+        taken = np.zeros(len(self._ids), bool)
+        order = np.argsort(-boxes.score, kind="stable")
+        for row in order:
+            found = self._match(place[row], variance[row], extent[row], boxes.label[row], taken)
+            gain = self._hit * float(boxes.score[row]) ** 0.5
+            if found is None:
+                self._add(place[row], variance[row], extent[row], int(boxes.label[row]), gain)
+                taken = np.append(taken, True)
+            else:
+                taken[found] = True
+                self._fuse_one(found, place[row], variance[row], extent[row], bool(cut[row]))
+                self._odds[found] = min(self._odds[found] + gain, _MOST)
+        self._missed(mirror.angle_rad, mirror.moved, taken)
+
+    def _measure(self, boxes: Boxes) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
+        """Directions, variances (rad^2), extents of the detections, and which boxes the image cuts."""
+        assert boxes.mirror is not None
+        box = boxes.box_px.astype(np.float64)
+        focal = self._view.pinhole.focal_px
+        place = self._view.directions((box[:, :2] + box[:, 2:]) / 2, boxes.mirror.angle_rad).reshape(-1, 2)
+        extent = (box[:, 2:] - box[:, :2]) / focal
+        sigma = boxes.sigma_px[:, :2] / focal
+        size = np.array([boxes.width, boxes.height])
+        edge = (box[:, :2] <= _EDGE_PX) | (box[:, 2:] >= size - _EDGE_PX)
+        sigma = np.where(edge, np.maximum(sigma, extent / 3), sigma)
+        if boxes.mirror.moved:
+            sigma = sigma * 3.0
+        return place, sigma**2 + self._model_var, extent, edge.any(axis=1)
+
+    def _match(
+        self, place: Array, variance: Array, extent: Array, label: int, taken: NDArray[np.bool_]
+    ) -> int | None:
+        """The known object a detection is: within the gate, or sharing much of its box."""
+        if not len(self._ids):
+            return None
+        gap = np.abs(self._state[:, :, 0] - place)
+        spread = np.sqrt(self._covariance[:, :, 0, 0] + variance)
+        distance = np.sqrt(((gap / spread) ** 2).sum(axis=1))
+        shared = np.clip((self._extent + extent) / 2 - gap, 0, None)
+        shared = np.minimum(shared, np.minimum(self._extent, extent)).prod(axis=1)
+        overlap = shared / np.maximum(np.minimum(self._extent.prod(axis=1), extent.prod()), 1e-12)
+        near = (gap < 0.75 * np.maximum(self._extent, extent) + 2 * spread).all(axis=1)
+        fits = (self._labels == label) & ~taken & ((overlap > _SHARED) | ((distance < _GATE) & near))
+        if not fits.any():
+            return None
+        return int(np.argmin(np.where(fits, distance - 2 * overlap, np.inf)))
+
+    def _add(self, place: Array, variance: Array, extent: Array, label: int, gain: float) -> None:
+        covariance = np.zeros((1, 2, 2, 2))
+        covariance[0, :, 0, 0] = variance
+        covariance[0, :, 1, 1] = self._speed_var
+        self._ids = np.append(self._ids, self._next_id)
+        self._next_id += 1
+        self._labels = np.append(self._labels, np.int32(label))
+        self._state = np.concatenate([self._state, np.stack([place, np.zeros(2)], axis=1)[None]])
+        self._covariance = np.concatenate([self._covariance, covariance])
+        self._extent = np.concatenate([self._extent, extent[None]])
+        self._odds = np.append(self._odds, gain - 1.5)
+        self._looks = np.append(self._looks, np.int32(1))
+
+    def _fuse_one(self, index: int, place: Array, variance: Array, extent: Array, cut: bool) -> None:
+        """Kalman update; without `fuse` the new position replaces the old."""
+        if not self._fuse:
+            self._state[index, :, 0] = place
+            self._state[index, :, 1] = 0.0
+            self._covariance[index, :, 0, 0] = variance
+        else:
+            covariance = self._covariance[index]
+            gain = covariance[:, :, 0] / (covariance[:, 0, 0] + variance)[:, None]
+            self._state[index] += gain * (place - self._state[index, :, 0])[:, None]
+            self._covariance[index] = covariance - gain[:, :, None] * covariance[:, 0, :][:, None, :]
+        larger = np.maximum(self._extent[index], extent)
+        self._extent[index] = larger if cut else 0.7 * self._extent[index] + 0.3 * extent
+        self._looks[index] += 1
+
+    def _missed(self, angle_rad: Array, moved: bool, taken: NDArray[np.bool_]) -> None:
+        """Known objects that should have been seen whole and were not."""
+        if moved or not len(self._ids):
+            return
+        gap = np.abs(self._state[:, :, 0] - self._view.center(angle_rad))
+        reach = np.array(self._view.half_field_rad) - self._extent / 2 - 2 * np.sqrt(self._covariance[:, :, 0, 0])
+        expected = (gap < reach).all(axis=1) & ~taken
+        self._odds[expected] += self._miss
+
+    def _forget(self) -> None:
+        """Drop what is improbable, and of two overlapping objects of one class the less certain."""
+        keep = self._odds > np.log(_GONE / (1 - _GONE))
+        count = len(self._ids)
+        if count > 1:
+            place = self._state[:, :, 0]
+            gap = np.abs(place[:, None] - place[None])
+            shared = np.clip((self._extent[:, None] + self._extent[None]) / 2 - gap, 0, None)
+            shared = np.minimum(shared, np.minimum(self._extent[:, None], self._extent[None])).prod(axis=2)
+            area = self._extent.prod(axis=1)
+            same = (self._labels[:, None] == self._labels[None]) & (
+                shared > 0.5 * np.minimum(area[:, None], area[None])
+            )
+            weaker = (self._odds[:, None] < self._odds[None]) | (
+                (self._odds[:, None] == self._odds[None]) & (np.arange(count)[:, None] > np.arange(count)[None])
+            )
+            keep &= ~(same & weaker).any(axis=1)
+        if not keep.all():
+            for name in ("_ids", "_labels", "_state", "_covariance", "_extent", "_odds", "_looks"):
+                setattr(self, name, getattr(self, name)[keep])

@@ -1,0 +1,208 @@
+"""Train the detector and the region network on rendered scenes, optionally tuned on labelled photographs.
+
+Deterministic from the seed on one machine (torch sums in a fixed order for a fixed thread count).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from foveate_nodes.detection import network, region_network
+from foveate_nodes.detection import training_views as views
+
+METRES_WIDE = 133.6  # a photograph is shown this wide: the field of the simulated rig
+VIEW_M = (4.6, 13.0)
+WIDE_PX = (480, 288)
+Progress = Callable[[int, int, float], None]
+
+
+def train_detector(
+    *, steps: int, seed: int, scenes: int, photographs: list[Path], start: Path | None, progress: Progress
+) -> tuple[network.Detector, NDArray[np.uint8]]:
+    """The trained network and images to calibrate its integer form with."""
+    torch.manual_seed(seed)
+    data = [views.views_of(views.rendered_scenes(scenes, 1000 + seed), 100, seed, VIEW_M)]
+    names = 2
+    if photographs:
+        cut = [views.LabelledPhotograph(path, METRES_WIDE) for path in photographs]
+        data.append(views.views_of(cut, 240, seed + 1, VIEW_M))  # type: ignore[arg-type]
+    net = network.Detector(names)
+    if start is not None:
+        net.load_state_dict(torch.load(start, weights_only=True))
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    cells = network.grid(views.SIDE_PX, views.SIDE_PX)
+    peak = 1e-3 if start is not None else 2.5e-3
+    optimizer = torch.optim.AdamW(net.parameters(), peak, weight_decay=0.02)
+    rng = np.random.default_rng(seed)
+    net.train()
+    for step in range(steps):
+        _set_rate(optimizer, peak, step, steps)
+        images, boxes, labels, count = _detector_batch(rng, data)
+        total = network.loss(net(images), boxes, labels, count, cells)
+        optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        optimizer.step()
+        progress(step + 1, steps, float(total.detach()))
+    return net.eval(), np.concatenate([part.images[:160] for part in data])[:, None]
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, steps: int) -> None:
+    """Linear warm-up over 3 % of the steps, then a half cosine to 2 %."""
+    warm = min(1.0, (step + 1) / (0.03 * steps + 1))
+    for group in optimizer.param_groups:
+        group["lr"] = peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _detector_batch(rng: np.random.Generator, data: list[views.Views], size: int = 32) -> tuple[torch.Tensor, ...]:
+    """A batch shared evenly by the data sets, turned by a random element of the square's symmetries."""
+    parts = []
+    for part in data:
+        index = rng.integers(len(part.images), size=size // len(data))
+        parts.append((part.images[index], part.boxes[index], part.labels[index], part.count[index]))
+    images, boxes, labels, count = (np.concatenate(column) for column in zip(*parts, strict=True))
+    side = views.SIDE_PX - 1
+    if rng.random() < 0.5:
+        images = images[:, :, ::-1]
+        boxes = np.stack([side - boxes[..., 2], boxes[..., 1], side - boxes[..., 0], boxes[..., 3]], -1)
+    if rng.random() < 0.5:
+        images = images[:, ::-1]
+        boxes = np.stack([boxes[..., 0], side - boxes[..., 3], boxes[..., 2], side - boxes[..., 1]], -1)
+    if rng.random() < 0.5:
+        images = images.transpose(0, 2, 1)
+        boxes = boxes[..., [1, 0, 3, 2]]
+    pixels = torch.from_numpy(np.ascontiguousarray(images)[:, None]).float()
+    return (
+        pixels.contiguous(memory_format=torch.channels_last),
+        torch.from_numpy(np.ascontiguousarray(boxes)), torch.from_numpy(labels), torch.from_numpy(count),
+    )  # fmt: skip
+
+
+def train_regions(
+    *, steps: int, seed: int, scenes: int, photographs: list[Path], start: Path | None, progress: Progress
+) -> tuple[region_network.Regions, NDArray[np.uint8]]:
+    """The trained region network and images to calibrate its integer form with."""
+    torch.manual_seed(seed)
+    width, height = WIDE_PX
+    data = [views.region_views(views.rendered_scenes(scenes, 5000 + seed), 12, seed, width, height)]
+    if photographs:
+        data.append(_photograph_regions(photographs, seed, width, height))
+    net = region_network.Regions()
+    if start is not None:
+        net.load_state_dict(torch.load(start, weights_only=True))
+    peak = 8e-4 if start is not None else 3e-3
+    optimizer = torch.optim.AdamW(net.parameters(), peak, weight_decay=0.02)
+    rng = np.random.default_rng(seed)
+    net.train()
+    for step in range(steps):
+        _set_rate(optimizer, peak, step, steps)
+        parts = []
+        for part in data:
+            index = rng.integers(len(part.images), size=12 // len(data))
+            parts.append((part.images[index], part.classes[index]))
+        images, classes = (np.concatenate(column) for column in zip(*parts, strict=True))
+        for axis in (1, 2):
+            if rng.random() < 0.5:
+                images, classes = np.flip(images, axis), np.flip(classes, axis)
+        pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float()
+        total = region_network.loss(
+            net(pixels.contiguous(memory_format=torch.channels_last)),
+            torch.from_numpy(np.ascontiguousarray(classes)).long(),
+        )
+        optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        progress(step + 1, steps, float(total.detach()))
+    return net.eval(), np.concatenate([part.images[:60] for part in data]).transpose(0, 3, 1, 2)
+
+
+def _photograph_regions(paths: list[Path], seed: int, width: int, height: int) -> views.RegionViews:
+    """Wide views of photographs: boxes are vehicles (5), the rest is only known not to be one (254)."""
+    rng = np.random.default_rng(seed)
+    images, classes = [], []
+    for path, _ in itertools.product(paths, range(16)):
+        scene = views.LabelledPhotograph(path, METRES_WIDE)
+        wide = rng.uniform(0.45, 1.0) * METRES_WIDE
+        scale = width / wide
+        x, y = rng.uniform(-0.5, 0.5, 2) * (METRES_WIDE - wide) * [1.0, 0.5]
+        view = np.array([[scale, 0, width / 2 - scale * x], [0, scale, height / 2 - scale * y], [0, 0, 1.0]])
+        image = scene.render(view, width, height, True, 0.0)
+        tone = rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3) * image + rng.uniform(-15, 15)
+        images.append(np.clip(tone, 0, 255).astype(np.uint8))
+        out = np.full((height // 4, width // 4), 254, np.uint8)
+        truth = scene.truth(0.0)
+        for (cx, cy), (sx, sy) in zip(truth.center_m, truth.size_m, strict=True):
+            x0, y0, _ = view @ [cx - sx / 2, cy - sy / 2, 1.0] / 4
+            x1, y1, _ = view @ [cx + sx / 2, cy + sy / 2, 1.0] / 4
+            cv2.rectangle(out, (int(x0), int(y0)), (int(x1), int(y1)), 255, 2)
+            cv2.rectangle(out, (round(x0 + 0.5), round(y0 + 0.5)), (round(x1 - 0.5), round(y1 - 0.5)), 5, -1)
+        classes.append(out)
+    return views.RegionViews(np.array(images), np.array(classes))
+
+
+def export(
+    net: torch.nn.Module, calibration: NDArray[np.uint8], path: Path, manifest: dict[str, Any], *, any_size: bool
+) -> None:
+    """Write int8 ONNX, its manifest (JSON) and a golden input and output beside it.
+
+    Weights are int8 by channel, activations uint8 (the fast integer form on x86); the heads' last
+    convolutions stay in floating point, for their outputs span very different ranges.
+    """
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.items: Iterator[dict[str, Any]] = iter(
+                [{"image": image[None].astype(np.float32)} for image in calibration]
+            )
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self.items, None)
+
+    import onnx
+
+    example = torch.from_numpy(calibration[:1]).float()
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "float.onnx"
+        torch.onnx.export(
+            net.to(memory_format=torch.contiguous_format), (example,), str(whole), dynamo=False,  # type: ignore[call-overload]
+            input_names=["image"], output_names=["output"], opset_version=17,
+            dynamic_axes={"image": {2: "height", 3: "width"}} if any_size else None,
+        )  # fmt: skip
+        graph = onnx.load(str(whole)).graph
+        heads = {node.name for node in graph.node if "head" in node.name}
+        quantize_static(
+            str(whole), str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Add", "Resize"], nodes_to_exclude=sorted(heads),
+            calibrate_method=CalibrationMethod.MinMax,
+        )  # fmt: skip
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    golden = session.run(None, {"image": example.numpy()})[0]
+    with torch.no_grad():
+        whole_output = net(example).numpy()
+    manifest["int8_mean_abs_error"] = float(np.abs(golden - whole_output).mean())
+    manifest["golden_tolerance"] = 0.25  # integer kernels round differently on other processors
+    manifest["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    np.savez_compressed(path.with_suffix(".golden.npz"), image=calibration[:1], output=golden)
+    path.with_suffix(".json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

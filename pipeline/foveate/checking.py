@@ -1,0 +1,412 @@
+"""Holds a graph's description against the code: every fault with its place, all at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from foveate import catalog, cycles
+from foveate.catalog import NotInstalled, did_you_mean
+from foveate.device import Device
+from foveate.errors import Fault, FoveateError, GraphError
+from foveate.expansion import SET, Expander, Flat, Setting
+from foveate.graph import (
+    DeviceRef,
+    DeviceSpec,
+    Graph,
+    NodeSpec,
+    Record,
+    ReportSpec,
+    Variant,
+    Wire,
+)
+from foveate.node import Node, Parameter, parameters_of, schema_of
+from foveate.quantity import parse_duration_ns
+from foveate.queues import Policy
+from foveate.yaml_source import Item, clip
+
+_URI = re.compile(r"([a-z][a-z0-9+-]*):(.*)", re.DOTALL)
+_RIG = re.compile(r"\$\{\s*rig\.([^{}$]*?)\s*\}")
+
+
+def load_graph(path: Path, settings: list[str] | None = None, allowed: list[Path] | None = None) -> Graph:
+    """The checked graph in a file.
+
+    `settings`: texts `node.param=value`; `allowed`: folders the graph may name files in, besides its own.
+    Raises GraphError with every fault found; touches no hardware.
+    """
+    parsed = [Setting.parse(text) for text in settings or []]
+    expander = Expander(path, parsed, allowed or [])
+    flat = expander.run()
+    graph = Checker(flat, expander).graph()
+    if flat.faults:
+        raise GraphError(flat.faults)
+    return graph
+
+
+class Checker:
+    """Turns a flat description into a Graph; faults go to `flat.faults`."""
+
+    def __init__(self, flat: Flat, expander: Expander) -> None:
+        self.flat = flat
+        self.expander = expander
+        self.devices: dict[str, DeviceSpec | None] = {}
+        self._open: list[str] = []  # devices being checked, to see a rig that refers to itself
+
+    def fault(self, fault: Fault) -> None:
+        self.flat.faults.append(fault)
+
+    def graph(self) -> Graph:
+        """The graph; complete only if no fault was found."""
+        from foveate.expanded import to_text
+
+        nodes = {}
+        for name, item in self.flat.nodes.items():
+            spec = self._node(name, item, self.flat.overrides.get(name, {}))
+            if spec is not None:
+                nodes[name] = spec
+        for name in self.flat.devices:
+            if name not in self.devices:
+                self._unused_device(name)
+        wires = self._wires(nodes)
+        record = self._record(nodes)
+        report = self._report(nodes)
+        devices = {name: spec for name, spec in self.devices.items() if spec is not None}
+        graph = Graph(self.flat.path.stem, self.flat.path, nodes, tuple(wires), devices, record, report)
+        if not self.flat.faults:
+            for where, text in cycles.faults(graph):
+                mapping, key = self.flat.node_places[where]
+                self.fault(mapping.key_fault(key, text))
+        return graph if self.flat.faults else replace(graph, text=to_text(graph))
+
+    def _node(self, name: str, item: Item, overrides: dict[str, Item]) -> NodeSpec | None:
+        use = item.value.get("use")
+        if use is None:
+            self.fault(item.fault(f"node '{name}' has no 'use': the node type"))
+            return None
+        if not isinstance(use.value, str):
+            self.fault(use.fault(f"'use' of '{name}' must be a node type's name, not {use.kind}"))
+            return None
+        try:
+            kind: type[Node] = catalog.load("nodes", use.value)
+            schema = schema_of(kind)
+        except FoveateError as error:
+            self.fault(use.fault(str(error)))
+            return None
+        direct = {p.name: p for p in schema.parameters.values() if p.device is not None}
+        known = ("use", "inputs", "params", "cost", *direct)
+        for key in item.value:
+            if key not in known:
+                self.fault(item.key_fault(key, f"unknown key '{clip(key)}' in node '{name}'{did_you_mean(key, known)}"))
+        given = {key: item.value[key] for key in direct if key in item.value}
+        block = item.value.get("params")
+        if block is not None:
+            if isinstance(block.value, dict):
+                given = {**given, **block.value}
+            else:
+                self.fault(block.fault(f"params of '{name}' must be a mapping, not {block.kind}"))
+        given.update(overrides)
+        values, origins, complete = self._values(name, use.value, schema.parameters, given, item)
+        cost = self._duration(item.value["cost"], "cost") if "cost" in item.value else None
+        if complete:
+            self._own_check(kind, name, values, given, item)
+        return NodeSpec(name, use.value, kind, schema, values, origins, cost)
+
+    def _values(
+        self, name: str, use: str, known: Any, given: dict[str, Item], item: Item
+    ) -> tuple[dict[str, Any], dict[str, str], bool]:
+        """Validated values of the parameters, where each came from, and whether all are valid."""
+        before = len(self.flat.faults)
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for key, value in given.items():
+            if key not in known:
+                text = f"'{use}' has no parameter '{clip(key)}'{did_you_mean(key, known)}"
+                self.fault(value.fault(text))
+                continue
+            values[key] = self._value(name, known[key], value)
+            origins[key] = "--set" if value.file.startswith(SET) else f"{Path(value.file).name}:{value.line}"
+        for key, parameter in known.items():
+            if key not in given:
+                if parameter.required:
+                    unit = f" in {parameter.unit}" if parameter.unit else ""
+                    text = f"'{name}' needs parameter '{key}' ({parameter.type_text()}{unit})"
+                    self.fault(item.fault(text))
+                else:
+                    values[key] = parameter.default
+                    origins[key] = "default"
+        return values, origins, len(self.flat.faults) == before
+
+    def _value(self, name: str, parameter: Parameter, item: Item) -> Any:
+        if parameter.device is not None:
+            return self._device_value(name, parameter, item)
+        where = f"'{name}.{parameter.name}'"
+        if isinstance(item.value, str) and _RIG.search(item.value):
+            self.fault(item.fault(f"{where} takes {parameter.type_text()}, not a device"))
+            return None
+        if parameter.type in (Path, Path | None) and item.value is not None:
+            return self.expander.file_of(item, where)
+        return self._plain_value(where, parameter, item)
+
+    def _plain_value(self, where: str, parameter: Parameter, item: Item) -> Any:
+        from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+        config = ConfigDict(strict=True, allow_inf_nan=False)
+        try:
+            try:
+                adapter = TypeAdapter(parameter.annotation, config=config)
+            except Exception:  # a type with its own configuration refuses ours
+                adapter = TypeAdapter(parameter.annotation)
+            return adapter.validate_json(json.dumps(item.plain()), strict=True)
+        except ValidationError as error:
+            texts = sorted({self._reason(parameter, problem) for problem in error.errors()})
+            unit = f" {parameter.unit}" if parameter.unit else ""
+            self.fault(item.fault(f"{where} = {clip(item.plain())}{unit}: {'; '.join(texts)}"))
+        except ValueError:
+            self.fault(item.fault(f"{where} = {clip(item.plain())}: not a finite number"))
+        return None
+
+    @staticmethod
+    def _reason(parameter: Parameter, problem: Any) -> str:
+        if problem["type"].endswith("_type") or problem["type"].endswith("_parsing"):
+            return f"it must be {parameter.type_text()}"
+        text = str(problem["msg"])
+        return text[0].lower() + text[1:].replace("put should", "it should") if not text.startswith("Input") else "it" + text[5:]
+
+    def _device_value(self, name: str, parameter: Parameter, item: Item) -> Any:
+        family = parameter.device
+        assert family is not None
+        if item.value is None and not parameter.required:
+            return None
+        match = _RIG.fullmatch(item.value) if isinstance(item.value, str) else None
+        if match is None:
+            self.fault(item.fault(f"'{name}.{parameter.name}' takes a {family.family} of the rig: ${{rig.NAME}}"))
+            return None
+        if match[1] not in self.flat.devices:
+            hint = did_you_mean(match[1], self.flat.devices) or "; the graph has no rig" * (not self.flat.devices)
+            self.fault(item.fault(f"the rig has no device '{clip(match[1])}'{hint}"))
+            return None
+        spec = self._device(match[1], family)
+        if spec is not None and not issubclass(spec.kind, family):
+            text = f"'{name}.{parameter.name}' takes a {family.family}, but '{match[1]}' is a {spec.kind.family}"
+            self.fault(item.fault(text))
+        return DeviceRef(match[1])
+
+    def _device(self, name: str, family: type[Device]) -> DeviceSpec | None:
+        """The rig's device, checked once, as the family that its first user asks for."""
+        item = self.flat.devices[name]
+        if name in self._open:
+            self.fault(item.fault(f"device '{name}' refers to itself: {' -> '.join([*self._open, name])}"))
+            return None
+        if name in self.devices:
+            return self.devices[name]
+        self._open.append(name)
+        self.devices[name] = self._checked_device(name, item, family)
+        self._open.pop()
+        return self.devices[name]
+
+    def _checked_device(self, name: str, item: Item, family: type[Device]) -> DeviceSpec | None:
+        uri = item.value.get("uri")
+        match = _URI.fullmatch(uri.value) if uri is not None and isinstance(uri.value, str) else None
+        if uri is None or match is None:
+            place = uri if uri is not None else item
+            self.fault(place.fault(f"device '{name}' needs a URI such as 'sim:{name}' or 'opencv:0'"))
+            return None
+        known = [key for key in catalog.listing("drivers") if key.startswith(family.family + ".")]
+        schemes = [key.split(".", 1)[1] for key in known]
+        if match[1] not in schemes:
+            hint = did_you_mean(match[1], schemes)
+            self.fault(uri.fault(f"no {family.family} driver for '{clip(match[1])}:'{hint}"))
+            return None
+        try:
+            kind: type[Device] = catalog.load("drivers", f"{family.family}.{match[1]}")
+        except NotInstalled as error:
+            self.fault(uri.fault(str(error)))
+            return None
+        schema = parameters_of(kind)
+        given = {key: value for key, value in item.value.items() if key != "uri"}
+        if "address" in schema:
+            given["address"] = Item(match[2], uri.file, uri.line, uri.column)
+        values, _, _ = self._values(f"rig.{name}", uri.value, schema, given, item)
+        return DeviceSpec(name, uri.value, kind, values)
+
+    def _unused_device(self, name: str) -> None:
+        """A device no node uses: its URI must at least name an installed driver."""
+        item = self.flat.devices[name]
+        uri = item.value.get("uri")
+        match = _URI.fullmatch(str(uri.value)) if uri is not None else None
+        schemes = {key.split(".", 1)[1] for key in catalog.listing("drivers")}
+        if match is None or match[1] not in schemes:
+            self.fault((uri or item).fault(f"device '{name}': no driver for {clip(uri.value if uri else 'nothing')!r}"))
+
+    def _own_check(
+        self, kind: type[Node], name: str, values: dict[str, Any], given: dict[str, Item], item: Item
+    ) -> None:
+        plain = {key: value for key, value in values.items() if not isinstance(value, DeviceRef)}
+        for problem in kind.check(**plain):
+            place = given.get(problem.parameter, item)
+            self.fault(place.fault(f"'{name}.{problem.parameter}': {problem.text}"))
+
+    def _duration(self, item: Item, what: str) -> int | None:
+        try:
+            return parse_duration_ns(item.value)
+        except ValueError as error:
+            self.fault(item.fault(f"{what}: {error}"))
+            return None
+
+    def _wires(self, nodes: dict[str, NodeSpec]) -> list[Wire]:
+        wires = []
+        for name, spec in nodes.items():
+            item = self.flat.nodes[name]
+            block = item.value.get("inputs")
+            connected = {}
+            if block is not None and not isinstance(block.value, dict):
+                self.fault(block.fault(f"inputs of '{name}' must be a mapping, not {block.kind}"))
+            elif block is not None:
+                connected = block.value
+                for port in connected:
+                    if port not in spec.schema.inputs:
+                        hint = did_you_mean(port, spec.schema.inputs)
+                        self.fault(block.key_fault(port, f"'{spec.use}' has no input '{clip(port)}'{hint}"))
+            for port in spec.schema.inputs.values():
+                if port.name in connected:
+                    wire = self._wire(nodes, spec, port.name, connected[port.name])
+                    if wire is not None:
+                        wires.append(wire)
+                elif port.required:
+                    text = f"input '{port.name}' ({port.type.__name__}) of '{name}' is not connected"
+                    self.fault(item.fault(text))
+        return wires
+
+    def _wire(self, nodes: dict[str, NodeSpec], target: NodeSpec, port: str, item: Item) -> Wire | None:
+        source, policy = item, Policy()
+        if isinstance(item.value, dict):
+            for key in item.value:
+                if key not in ("from", "queue", "max_age"):
+                    self.fault(item.key_fault(key, f"unknown key '{clip(key)}'{did_you_mean(key, ('from', 'queue', 'max_age'))}"))
+            if "from" not in item.value:
+                self.fault(item.fault(f"input '{port}' of '{target.name}' has no 'from: node.output'"))
+                return None
+            source = item.value["from"]
+            policy = self._policy(item)
+        found = self._output(nodes, source, target.name.rpartition("/")[0])
+        if found is None:
+            return None
+        node, output = found
+        given, taken = nodes[node].schema.outputs[output].type, target.schema.inputs[port].type
+        if not issubclass(given, taken):
+            text = f"'{node}.{output}' gives {given.__name__}, but '{target.name}.{port}' takes {taken.__name__}"
+            self.fault(source.fault(text))
+            return None
+        return Wire(node, output, target.name, port, policy)
+
+    def _policy(self, item: Item) -> Policy:
+        age = self._duration(item.value["max_age"], "max_age") if "max_age" in item.value else None
+        queue = item.value.get("queue")
+        if queue is None:
+            return Policy(max_age_ns=age)
+        try:
+            return Policy.parse(str(queue.value), age)
+        except ValueError as error:
+            self.fault(queue.fault(clip(error, 120)))
+            return Policy(max_age_ns=age)
+
+    def _output(self, nodes: dict[str, NodeSpec], item: Item, scope: str) -> tuple[str, str] | None:
+        """(node, output) that a text `node.output` means inside the included graph `scope`."""
+        if not isinstance(item.value, str) or "." not in item.value:
+            self.fault(item.fault(f"write it as node.output, not {clip(item.value)!r}"))
+            return None
+        text = item.value[1:] if item.value.startswith("/") else f"{scope}/{item.value}" if scope else item.value
+        for _ in range(len(self.flat.aliases) + 1):
+            text = self.flat.aliases.get(text, text)
+        node, _, output = text.rpartition(".")
+        if node not in nodes:
+            if node not in self.flat.nodes:  # a node with faults of its own has been named already
+                self.fault(item.fault(f"unknown node '{clip(node)}'{did_you_mean(node, self.flat.nodes)}"))
+            return None
+        outputs = nodes[node].schema.outputs
+        if output not in outputs:
+            self.fault(item.fault(f"'{node}' ({nodes[node].use}) has no output '{clip(output)}'{did_you_mean(output, outputs)}"))
+            return None
+        return node, output
+
+    def _record(self, nodes: dict[str, NodeSpec]) -> Record | None:
+        item = self.flat.record
+        if item is None or item.value is None:
+            return None
+        if not isinstance(item.value, dict):
+            self.fault(item.fault(f"record must be a mapping, not {item.kind}"))
+            return None
+        for key in item.value:
+            if key not in ("to", "streams"):
+                self.fault(item.key_fault(key, f"unknown key '{clip(key)}' in record{did_you_mean(key, ('to', 'streams'))}"))
+        to = item.value.get("to")
+        if to is not None and not isinstance(to.value, str):
+            self.fault(to.fault(f"'to' must be a folder, not {to.kind}"))
+            return None
+        if to is not None and not to.file.startswith(SET) and (Path(to.value).is_absolute() or ".." in Path(to.value).parts):
+            self.fault(to.fault(f"'{clip(to.value)}' leaves the current folder; choose it with --output"))
+        streams = item.value.get("streams")
+        if streams is None or not isinstance(streams.value, list):
+            self.fault((streams or item).fault("record needs a list 'streams' of node.output"))
+            return None
+        found = []
+        for stream in streams.value:
+            long = isinstance(stream.value, dict)
+            if long and "from" not in stream.value:
+                self.fault(stream.fault("a stream needs 'from: node.output'"))
+                continue
+            policy = self._policy(stream) if long and "queue" in stream.value else Policy("fifo", 256)
+            output = self._output(nodes, stream.value["from"] if long else stream, "")
+            if output is not None:
+                if any(output == (node, port) for node, port, _ in found):
+                    self.fault(stream.fault(f"stream '{output[0]}.{output[1]}' is listed twice"))
+                found.append((*output, policy))
+        return Record(Path(to.value if to is not None else "logs"), tuple(found))
+
+    def _report(self, nodes: dict[str, NodeSpec]) -> ReportSpec | None:
+        item = self.flat.report
+        if item is None or item.value is None:
+            return None
+        if not isinstance(item.value, dict) or "use" not in item.value:
+            self.fault(item.fault("report must be a mapping with 'use'"))
+            return None
+        for key in item.value:
+            if key not in ("use", "compare"):
+                self.fault(item.key_fault(key, f"unknown key '{clip(key)}' in report{did_you_mean(key, ('use', 'compare'))}"))
+        use = item.value["use"]
+        if use.value not in catalog.listing("reports"):
+            self.fault(use.fault(f"unknown report '{clip(use.value)}'{did_you_mean(str(use.value), catalog.listing('reports'))}"))
+        compare = item.value.get("compare")
+        variants = []
+        if compare is not None and isinstance(compare.value, dict):
+            for name, changes in compare.value.items():
+                if isinstance(changes.value, dict):
+                    variants.append(self._variant(name, changes, nodes))
+                else:
+                    self.fault(changes.fault(f"'{name}' must map nodes to what replaces them"))
+        elif compare is not None:
+            self.fault(compare.fault(f"compare must be a mapping, not {compare.kind}"))
+        return ReportSpec(str(use.value), tuple(variants))
+
+    def _variant(self, name: str, changes: Item, nodes: dict[str, NodeSpec]) -> Variant:
+        replaced = {}
+        for node, item in changes.value.items():
+            if node not in nodes or not isinstance(item.value, dict):
+                self.fault(changes.key_fault(node, f"unknown node '{clip(node)}'{did_you_mean(node, nodes)}"))
+                continue
+            spec = self._node(node, item, {})
+            if spec is None:
+                continue
+            old, new = nodes[node].schema, spec.schema
+            for port in new.inputs.values():
+                if port.name not in old.inputs or not issubclass(old.inputs[port.name].type, port.type):
+                    self.fault(item.fault(f"'{spec.use}' takes '{port.name}', which '{nodes[node].use}' does not"))
+            for port in old.outputs.values():
+                if port.name not in new.outputs or not issubclass(new.outputs[port.name].type, port.type):
+                    self.fault(item.fault(f"'{spec.use}' gives no '{port.name}', which '{nodes[node].use}' does"))
+            replaced[node] = spec
+        return Variant(name, replaced)

@@ -1,0 +1,180 @@
+"""`foveate run`: the run itself, its comparisons, its report, its summary."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+from foveate import catalog
+from foveate.clock import LiveClock
+from foveate.commands.loading import graph_from
+from foveate.errors import Fault, GraphError
+from foveate.graph import Graph
+from foveate.quantity import parse_duration_ns
+from foveate.recording import McapRecorder
+from foveate.run import ExecutorName, Result, Run
+from foveate.summary import as_json, print_summary
+from foveate.terminal import LiveView, ProgressBar
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run a graph; the exit code says how it went."""
+    duration_ns = None
+    if options.duration is not None:
+        try:
+            duration_ns = parse_duration_ns(options.duration)
+        except ValueError as error:
+            raise GraphError([Fault("--duration", 1, 1, str(error))]) from None
+    graph = graph_from(options)
+    if options.no_record:
+        graph = replace(graph, record=None, report=None)
+    folder = options.output or _folder(graph)
+    if graph.record is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    show = None if options.json or options.quiet else sys.stderr
+    with StopSignals() as signals:
+        result = execute(graph, options.executor, duration_ns, folder / "run.mcap", signals.stop, show is not None)
+        files = [result.recording] if result.recording else []
+        lines: list[str] = []
+        if graph.report is not None and not options.no_report and result.failure is None and not signals.hard:
+            lines, report = _report(graph, result, folder, signals.stop, show is not None)
+            files += [report] if report else []
+    if options.json:
+        print(json.dumps(as_json(result, files, lines)))
+    else:
+        print_summary(result, files, lines)
+    return exit_code(result)
+
+
+def exit_code(result: Result) -> int:
+    """See `foveate run --help`."""
+    if result.failure is not None or result.close_failures:
+        return 1
+    return 0 if result.balanced else 3
+
+
+def execute(
+    graph: Graph, executor: ExecutorName, duration_ns: int | None, log: Path, stop: threading.Event, view: bool
+) -> Result:
+    """One run with its recording at `log`."""
+    run = Run(graph, executor)
+    recorder = None
+    if graph.record is not None:
+        _make_way(log)
+        recorder = McapRecorder(log, graph, run.clock, facts(executor))
+        run.add_recorder(recorder)
+    stop_here = run.stop
+    watcher = threading.Thread(target=lambda: (stop.wait(), stop_here.set()), daemon=True)
+    watcher.start()
+    live = LiveView(run, graph.name, duration_ns, sys.stderr) if view and isinstance(run.clock, LiveClock) else None
+    bar = ProgressBar(run, duration_ns, graph.name, sys.stderr) if view and live is None else None
+    for shown in (live, bar):
+        if shown is not None:
+            shown.start()
+    try:
+        result = run.execute(duration_ns)
+    finally:
+        for shown in (live, bar):
+            if shown is not None:
+                shown.finish()
+    if recorder is not None:
+        recorder.end({
+            "step_p50_ns": {name: round(s.stats.step.quantile_ns(0.5)) for name, s in result.stations.items()},
+            "nodes": {
+                name: {
+                    "steps": s.stats.steps, "rate_hz": s.stats.rate_hz,
+                    "latency_p50_ns": s.stats.latency.quantile_ns(0.5),
+                    "latency_p99_ns": s.stats.latency.quantile_ns(0.99),
+                    "step_p50_ns": s.stats.step.quantile_ns(0.5), "step_p99_ns": s.stats.step.quantile_ns(0.99),
+                    "late_p99_ns": s.stats.lateness.quantile_ns(0.99),
+                }
+                for name, s in result.stations.items()
+            },
+            "ledger": [
+                {"wire": w.wire, "policy": w.policy, "produced": w.produced, "delivered": w.delivered,
+                 "dropped": dict(w.dropped), "in_flight": w.in_flight} for w in result.wires
+            ],
+            "stopped_by": result.stopped_by, "failure": str(result.failure or ""),
+            "duration_ns": result.duration_ns,
+        })  # fmt: skip
+        result.recording = log if log.exists() else None
+    return result
+
+
+def facts(executor: str) -> dict[str, str]:
+    """What made a recording: versions and machine kind."""
+    import numpy
+
+    return {
+        "executor": executor, "foveate": version("foveate"), "python": platform.python_version(),
+        "numpy": numpy.__version__, "machine": platform.machine(),
+    }  # fmt: skip
+
+
+def _report(
+    graph: Graph, result: Result, folder: Path, stop: threading.Event, view: bool
+) -> tuple[list[str], Path | None]:
+    """Run the comparisons in simulated time for as long as the run itself took, then write the report."""
+    assert graph.report is not None
+    logs = {"run": folder / "run.mcap"}
+    for variant in graph.report.variants:
+        if stop.is_set() and result.stopped_by != "signal":
+            break
+        other = replace(graph.variant(variant), name=f"comparing with {variant.name}")
+        log = folder / f"{variant.name}.mcap"
+        compared = execute(other, "virtual", result.duration_ns, log, threading.Event(), view)
+        if compared.failure is not None:
+            return [f"comparison '{variant.name}' failed: {compared.failure}"], None
+        logs[variant.name] = log
+    write = catalog.load("reports", graph.report.use)
+    lines = write(logs, folder / "report.html")
+    return lines, folder / "report.html"
+
+
+def _folder(graph: Graph) -> Path:
+    to = graph.record.to if graph.record is not None else Path("logs")
+    base = to / f"{graph.name}_{datetime.now():%Y%m%d-%H%M%S}"
+    folder, number = base, 1
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
+
+
+def _make_way(log: Path) -> None:
+    if log.exists():
+        raise FileExistsError(f"{log} exists already; choose another folder with --output")
+
+
+class StopSignals:
+    """Ctrl-C and SIGTERM set `stop`; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.hard = False
+        self._before: Mapping[int, object] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._caught) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+        self.hard = True
+        self.stop.set()

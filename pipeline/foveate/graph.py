@@ -1,0 +1,154 @@
+"""A checked graph: nodes with their parameters, wires with their policies, devices by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from foveate.device import Device
+from foveate.node import Node, Schema
+from foveate.queues import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRef:
+    """Stands for a device of the rig until the graph is built."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """One device of the rig."""
+
+    name: str
+    uri: str
+    kind: type[Device]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One node of the graph."""
+
+    name: str
+    use: str
+    kind: type[Node]
+    schema: Schema
+    parameters: Mapping[str, Any]
+    origins: Mapping[str, str]  # of each parameter: "default", "file:line:col" or "--set"
+    cost_ns: int | None = None
+
+    @property
+    def devices(self) -> list[str]:
+        """Names of the rig's devices it holds."""
+        return [value.name for value in self.parameters.values() if isinstance(value, DeviceRef)]
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """From an output to an input."""
+
+    source: str
+    output: str
+    target: str
+    input: str
+    policy: Policy
+
+    def __str__(self) -> str:
+        return f"{self.source}.{self.output} -> {self.target}.{self.input}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Which outputs go into a recording."""
+
+    to: Path
+    streams: tuple[tuple[str, str, Policy], ...]  # node, output, policy of the recorder's queue
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The same graph with some nodes replaced, to compare with."""
+
+    name: str
+    replace: Mapping[str, NodeSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSpec:
+    """What is written after a run."""
+
+    use: str
+    variants: tuple[Variant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Everything an executor needs; nothing in it has touched hardware."""
+
+    name: str
+    path: Path
+    nodes: Mapping[str, NodeSpec]
+    wires: tuple[Wire, ...]
+    devices: Mapping[str, DeviceSpec] = field(default_factory=dict)
+    record: Record | None = None
+    report: ReportSpec | None = None
+    text: str = ""  # the expanded graph as YAML
+
+    def outgoing(self, node: str) -> list[Wire]:
+        """Wires that leave `node`."""
+        return [wire for wire in self.wires if wire.source == node]
+
+    def incoming(self, node: str) -> list[Wire]:
+        """Wires that end at `node`."""
+        return [wire for wire in self.wires if wire.target == node]
+
+    def variant(self, variant: Variant) -> Graph:
+        """The graph with the variant's nodes in place, without report; wires they do not take are left out."""
+        nodes = {**self.nodes, **variant.replace}
+        wires = tuple(wire for wire in self.wires if wire.input in nodes[wire.target].schema.inputs)
+        return replace(self, nodes=nodes, wires=wires, report=None)
+
+    def build(self, ready: Mapping[str, Node]) -> tuple[dict[str, Node], dict[str, Device]]:
+        """Construct all nodes that are not `ready`, and the devices they use; opens nothing."""
+        devices: dict[str, Device] = {}
+
+        def device(name: str) -> Device:
+            if name not in devices:
+                spec = self.devices[name]
+                made = spec.kind(**_resolve(spec.options, device))
+                made.uri = spec.uri
+                devices[name] = made
+            return devices[name]
+
+        nodes = {
+            name: ready[name] if name in ready else spec.kind(**_resolve(spec.parameters, device))
+            for name, spec in self.nodes.items()
+        }
+        return nodes, devices
+
+
+def _resolve(values: Mapping[str, Any], device: Callable[[str], Device]) -> dict[str, Any]:
+    return {
+        name: device(value.name) if isinstance(value, DeviceRef) else value
+        for name, value in values.items()
+    }
+
+
+def order(graph: Graph) -> list[str]:
+    """Node names, sources first, each after what feeds it where no cycle forbids that."""
+    waiting = {name: {w.source for w in graph.incoming(name)} - {name} for name in graph.nodes}
+    done: list[str] = []
+    while waiting:
+        ready = [name for name, sources in waiting.items() if not sources]
+        if not ready:  # a cycle: go on with the node that waits for least
+            ready = [min(waiting, key=lambda name: len(waiting[name]))]
+        for name in ready:
+            done.append(name)
+            del waiting[name]
+            for sources in waiting.values():
+                sources.discard(name)
+    return done

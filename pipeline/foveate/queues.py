@@ -1,0 +1,113 @@
+"""Queue policies and the ledger of a wire. Pure bookkeeping: the executors add locks and time."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from foveate.messages import Message
+
+Kind = Literal["latest", "fifo", "block", "every"]
+_POLICY = re.compile(r"(latest)|(fifo|block|every)\((\d{1,6})\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a wire does when messages come faster than they are taken.
+
+    latest: keeps the newest one. fifo(n): keeps n, drops the oldest. block(n): keeps n, then the
+    producer waits. every(n): lets each n-th through, keeps the newest of those.
+    """
+
+    kind: Kind = "latest"
+    size: int = 1
+    max_age_ns: int | None = None  # a message older than this when it is taken is dropped
+
+    @classmethod
+    def parse(cls, text: str, max_age_ns: int | None = None) -> Policy:
+        """`latest`, `fifo(8)`, `block(4)` or `every(10)`. Raises ValueError."""
+        match = _POLICY.fullmatch(text.replace(" ", ""))
+        if match is None or (match[3] is not None and int(match[3]) < 1):
+            raise ValueError(f"unknown queue {text!r}; one of latest, fifo(n), block(n), every(n), n from 1")
+        if match[1]:
+            return cls("latest", 1, max_age_ns)
+        return cls(match[2], int(match[3]), max_age_ns)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "latest" else f"{self.kind}({self.size})"
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Where every message of a wire went; each counter is kept by the place it names."""
+
+    produced: int = 0  # handed to the wire by the producer
+    delivered: int = 0  # taken by a step of the consumer
+    dropped: dict[str, int] = field(default_factory=dict)  # by reason
+
+    def drop(self, reason: str) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def missing(self, in_flight: int) -> int:
+        """Messages unaccounted for: 0 in a correct engine."""
+        return self.produced - self.delivered - sum(self.dropped.values()) - in_flight
+
+
+class Queue:
+    """The messages waiting on one wire. Not safe for threads by itself."""
+
+    __slots__ = ("_count", "_items", "closed", "ledger", "policy")
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.ledger = Ledger()
+        self.closed = False  # the consumer has gone: whatever comes is dropped
+        self._items: deque[tuple[Message, int]] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def first_put_ns(self) -> int:
+        """When the oldest waiting message was put. Raises IndexError when empty."""
+        return self._items[0][1]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `put` would be accepted now; only a blocking queue is ever full."""
+        return self.closed or self.policy.kind != "block" or len(self._items) < self.policy.size
+
+    def put(self, message: Message, now_ns: int) -> None:
+        """Take over a message at `now_ns`. The caller has waited for `has_room`."""
+        ledger, policy = self.ledger, self.policy
+        ledger.produced += 1
+        self._count += 1
+        if self.closed:
+            ledger.drop("closed")
+            return
+        if policy.kind == "every" and (self._count - 1) % policy.size:
+            ledger.drop("skipped")
+            return
+        room = policy.size if policy.kind in ("fifo", "block") else 1
+        if len(self._items) >= room:
+            self._items.popleft()
+            ledger.drop("full" if policy.kind == "fifo" else "replaced")
+        self._items.append((message, now_ns))
+
+    def discard_expired(self, now_ns: int) -> None:
+        """Drop what is older than the policy's `max_age`, counted from the message's stamp."""
+        limit = self.policy.max_age_ns
+        if limit is None:
+            return
+        while self._items and now_ns - self._items[0][0].stamp.t_ns > limit:
+            self._items.popleft()
+            self.ledger.drop("expired")
+
+    def take(self) -> tuple[Message, int]:
+        """The oldest message and when it was put. Raises IndexError when empty."""
+        item = self._items.popleft()
+        self.ledger.delivered += 1
+        return item

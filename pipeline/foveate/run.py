@@ -1,0 +1,134 @@
+"""One run of a graph: open everything, execute, close everything, account for every message."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from foveate.clock import Clock, LiveClock, VirtualClock
+from foveate.device import Device
+from foveate.errors import FoveateError, NodeFailed
+from foveate.graph import Graph, order
+from foveate.node import Node
+from foveate.station import RECORDER, Recorder, Station, ledgers, stations
+
+ExecutorName = Literal["live", "virtual"]
+
+
+@dataclass(frozen=True, slots=True)
+class WireReport:
+    """The ledger of one wire at the end."""
+
+    wire: str
+    policy: str
+    produced: int
+    delivered: int
+    dropped: Mapping[str, int]
+    in_flight: int
+    missing: int  # 0, or the engine has lost messages
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run did."""
+
+    duration_ns: int
+    stations: Mapping[str, Station]
+    wires: list[WireReport]
+    failure: FoveateError | None = None
+    close_failures: list[FoveateError] = field(default_factory=list)
+    stopped_by: str = "end"  # "end" | "duration" | "signal" | "failure"
+    recording: Path | None = None
+
+    @property
+    def balanced(self) -> bool:
+        """Whether produced = delivered + dropped + in flight on every wire."""
+        return all(wire.missing == 0 for wire in self.wires)
+
+
+class Executor(Protocol):
+    """Moves messages between stations until the sources end, the time is up, or `stop` is set."""
+
+    def execute(self, made: Mapping[str, Station], duration_ns: int | None, stop: threading.Event) -> str:
+        """Returns why it ended: "end", "duration" or "signal". Raises NodeFailed."""
+
+
+class Run:
+    """A graph made ready to execute once."""
+
+    def __init__(
+        self, graph: Graph, executor: ExecutorName = "live", *, replace: Mapping[str, Node] | None = None,
+        open_devices: bool = True,
+    ) -> None:  # fmt: skip
+        """`replace`: instances that stand in for nodes of the graph (a replay's sources, a test's fakes)."""
+        from foveate.live import LiveExecutor
+        from foveate.virtual import VirtualExecutor
+
+        self.graph = graph
+        self.stop = threading.Event()
+        self.clock: Clock = LiveClock() if executor == "live" else VirtualClock()
+        self.nodes, self.devices = graph.build(replace or {})
+        self.stations = stations(graph, self.nodes, None)
+        self._open_devices = open_devices
+        costs = {name: spec.cost_ns for name, spec in graph.nodes.items()}
+        self._executor: Executor = (
+            LiveExecutor(self.clock) if isinstance(self.clock, LiveClock)
+            else VirtualExecutor(self.clock, costs)  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def add_recorder(self, recorder: Recorder) -> None:
+        """Record what the graph's `record` block names. Call before `execute`."""
+        self.stations = stations(self.graph, self.nodes, recorder)
+
+    def execute(self, duration_ns: int | None = None) -> Result:
+        """Run to the end. A failure of a node or device is in the result, not raised."""
+        opened_devices: list[Device] = []
+        opened_nodes: list[str] = []
+        failure: FoveateError | None = None
+        why = "failure"
+        try:
+            self._open(opened_devices, opened_nodes)
+            why = self._executor.execute(self.stations, duration_ns, self.stop)
+        except FoveateError as error:
+            failure = error
+        finally:
+            problems = self._close(opened_nodes, opened_devices)
+        wires = [
+            WireReport(
+                str(wire), str(queue.policy), queue.ledger.produced, queue.ledger.delivered,
+                dict(queue.ledger.dropped), len(queue), queue.ledger.missing(len(queue)),
+            )
+            for wire, queue in ledgers(self.stations)
+        ]  # fmt: skip
+        return Result(self.clock.now_ns(), self.stations, wires, failure, problems, why)
+
+    def _open(self, devices: list[Device], nodes: list[str]) -> None:
+        for device in self.devices.values() if self._open_devices else ():
+            devices.append(device)
+            device.open(self.clock)
+        names = [*order(self.graph), *([RECORDER] if RECORDER in self.stations else [])]
+        for name in names:
+            nodes.append(name)
+            try:
+                self.stations[name].node.open()
+            except Exception as error:
+                raise NodeFailed(name, "open", error) from error
+
+    def _close(self, nodes: list[str], devices: list[Device]) -> list[FoveateError]:
+        """Close in the reverse order; one that fails does not keep the others open."""
+        problems: list[FoveateError] = []
+        last = [name for name in nodes if name == RECORDER]
+        for name in [*reversed([n for n in nodes if n != RECORDER]), *last]:
+            try:
+                self.stations[name].node.close()
+            except Exception as error:
+                problems.append(NodeFailed(name, "close", error))
+        for device in reversed(devices):
+            try:
+                device.close()
+            except Exception as error:
+                problems.append(NodeFailed(device.uri, "close", error))
+        return problems

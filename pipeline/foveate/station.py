@@ -1,0 +1,167 @@
+"""A node at its place in the graph: queues in, wires out. Shared by the executors, without threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from foveate.errors import NodeFailed
+from foveate.graph import Graph, Wire
+from foveate.messages import Message
+from foveate.metrics import NodeStats
+from foveate.node import Node, Port
+from foveate.queues import Queue
+
+
+class Inlet:
+    """One input: its queue, and for an optional port the value it holds."""
+
+    __slots__ = ("held", "port", "queue", "wire")
+
+    def __init__(self, port: Port, wire: Wire) -> None:
+        self.port = port
+        self.wire = wire
+        self.queue = Queue(wire.policy)
+        self.held: Message | None = None
+
+
+class Station:
+    """One node with its inlets; the executor moves messages between stations."""
+
+    def __init__(self, name: str, node: Node, inlets: list[Inlet], outputs: Mapping[str, Port], inputs: Mapping[str, Port]) -> None:
+        self.name = name
+        self.node = node
+        self.stats = NodeStats()
+        self.inlets = inlets
+        self.triggers = [inlet for inlet in inlets if inlet.port.required]
+        self.optional = [inlet for inlet in inlets if not inlet.port.required]
+        self.unconnected: dict[str, None] = {
+            name: None for name in inputs if all(inlet.port.name != name for inlet in inlets)
+        }
+        self.outputs = outputs
+        self.targets: dict[str, list[tuple[Station, Inlet]]] = {name: [] for name in outputs}
+
+    @property
+    def is_source(self) -> bool:
+        return not self.inlets and not self.unconnected
+
+    def ready(self, now_ns: int) -> bool:
+        """Whether a step could run now; drops expired messages on the way."""
+        for inlet in self.triggers:
+            inlet.queue.discard_expired(now_ns)
+            if not len(inlet.queue):
+                return False
+        return bool(self.triggers)
+
+    def consume(self, now_ns: int) -> tuple[dict[str, Any], int]:
+        """Arguments of the next step and when its oldest trigger was put. Call only when `ready`."""
+        arguments: dict[str, Any] = dict(self.unconnected)
+        since = now_ns
+        for inlet in self.triggers:
+            arguments[inlet.port.name], put_ns = inlet.queue.take()
+            since = min(since, put_ns)
+        for inlet in self.optional:
+            queue = inlet.queue
+            queue.discard_expired(now_ns)
+            while len(queue):
+                inlet.held = queue.take()[0]
+            held, age = inlet.held, inlet.wire.policy.max_age_ns
+            fresh = held is not None and (age is None or now_ns - held.stamp.t_ns <= age)
+            arguments[inlet.port.name] = held if fresh else None
+        return arguments, since
+
+    def run(self, arguments: dict[str, Any]) -> list[tuple[str, Message]]:
+        """One step. Raises NodeFailed; EndOfStream passes through for a source."""
+        result = self.node.step(**arguments)  # type: ignore[attr-defined]
+        if result is None:
+            return []
+        if isinstance(result, Message) and len(self.outputs) == 1:
+            return [(next(iter(self.outputs)), result)]
+        if isinstance(result, Mapping):
+            pairs = [(name, message) for name, message in result.items() if message is not None]
+        else:
+            pairs = [("", result)]
+        for name, message in pairs:
+            port = self.outputs.get(name)
+            if port is None or not isinstance(message, port.type):
+                expected = ", ".join(f"{p.name}: {p.type.__name__}" for p in self.outputs.values())
+                got = f"{name}: {type(message).__name__}" if name else type(message).__name__
+                raise TypeError(f"step returned {got}; its outputs are {expected or 'none'}")
+        return pairs
+
+    def close_inlets(self) -> None:
+        """The node takes no more: what still comes is dropped with a reason."""
+        for inlet in self.inlets:
+            inlet.queue.closed = True
+
+
+def failure(station: Station, arguments: Mapping[str, Any], error: BaseException) -> NodeFailed:
+    """The error to report for a step: names the node, the line and the messages it worked on."""
+    parts = []
+    for name, message in arguments.items():
+        if isinstance(message, Message):
+            seq = f" seq {message.seq}" if hasattr(message, "seq") else ""
+            parts.append(f"{name}{seq} at {message.stamp.t_ns / 1e9:.4f} s")
+    doing = f"step ({', '.join(parts)})" if parts else "step"
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    failed = NodeFailed(station.name, doing, error)
+    failed.__cause__ = error
+    return failed
+
+
+class Recorder(Node):
+    """The sink that every recorded stream ends at; takes one message at a time."""
+
+    def record(self, stream: str, message: Message, now_ns: int) -> None:
+        """Write one message of `stream` (`node.output`) that was put on its wire at `now_ns`."""
+        raise NotImplementedError
+
+
+class RecorderStation(Station):
+    """Fires for every message on any of its inlets, oldest first."""
+
+    def ready(self, now_ns: int) -> bool:
+        return any(len(inlet.queue) for inlet in self.inlets)
+
+    def consume(self, now_ns: int) -> tuple[dict[str, Any], int]:
+        waiting = [inlet for inlet in self.inlets if len(inlet.queue)]
+        first = min(waiting, key=lambda inlet: inlet.queue.first_put_ns)
+        message, put_ns = first.queue.take()
+        return {"stream": first.port.name, "message": message, "now_ns": put_ns}, put_ns
+
+    def run(self, arguments: dict[str, Any]) -> list[tuple[str, Message]]:
+        self.node.record(**arguments)  # type: ignore[attr-defined]
+        return []
+
+
+RECORDER = "record"
+
+
+def stations(graph: Graph, nodes: Mapping[str, Node], recorder: Recorder | None) -> dict[str, Station]:
+    """All stations of a graph, connected, the recorder last."""
+    made: dict[str, Station] = {}
+    for name, spec in graph.nodes.items():
+        inputs = spec.schema.inputs
+        inlets = [Inlet(inputs[wire.input], wire) for wire in graph.incoming(name)]
+        made[name] = Station(name, nodes[name], inlets, spec.schema.outputs, inputs)
+    if recorder is not None and graph.record is not None:
+        inlets = []
+        for node, output, policy in graph.record.streams:
+            kind = graph.nodes[node].schema.outputs[output].type
+            stream = f"{node}.{output}"
+            inlets.append(Inlet(Port(stream, kind), Wire(node, output, RECORDER, stream, policy)))
+        made[RECORDER] = RecorderStation(RECORDER, recorder, inlets, {}, {})
+    for station in made.values():
+        for inlet in station.inlets:
+            made[inlet.wire.source].targets[inlet.wire.output].append((station, inlet))
+    return made
+
+
+def ledgers(made: Mapping[str, Station]) -> Iterator[tuple[Wire, Queue]]:
+    """Every wire with its queue."""
+    for station in made.values():
+        for inlet in station.inlets:
+            yield inlet.wire, inlet.queue
+

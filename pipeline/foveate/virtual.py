@@ -1,0 +1,163 @@
+"""The virtual executor: one thread, simulated time, the same result every time.
+
+Events are ordered by (time, rank of the node, number). A step consumes at its start, and its outputs
+leave after the step's declared cost; the node is busy in between. Closed loops work.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from foveate.clock import VirtualClock
+from foveate.errors import EndOfStream, FoveateError
+from foveate.messages import Message
+from foveate.metrics import NodeStats
+from foveate.station import Station, failure
+
+_Kind = Literal["due", "done", "wake"]
+_HASTE = 100_000  # steps at one moment of simulated time before the loop is called endless
+
+
+class _Place:
+    """A station's scheduling state."""
+
+    def __init__(self, station: Station, rank: int, cost_ns: int) -> None:
+        self.station = station
+        self.rank = rank
+        self.cost_ns = cost_ns
+        self.busy = False
+        self.finished = False
+        self.pending: list[tuple[str, Message]] = []  # outputs of the last step not yet handed on
+        self.since_ns = 0
+        self.begun_ns = 0
+
+
+class VirtualExecutor:
+    """Runs stations in simulated time."""
+
+    def __init__(self, clock: VirtualClock, costs_ns: Mapping[str, int | None]) -> None:
+        self._clock = clock
+        self._costs = costs_ns
+        self._events: list[tuple[int, int, int, _Kind, _Place]] = []
+        self._number = 0
+        self._places: dict[str, _Place] = {}
+        self._blocked: list[_Place] = []
+        self._at = (0, 0)
+
+    def execute(self, made: Mapping[str, Station], duration_ns: int | None, stop: threading.Event) -> str:
+        """See Executor.execute."""
+        for rank, (name, station) in enumerate(made.items()):
+            cost = self._costs.get(name)
+            place = _Place(station, rank, type(station.node).cost_ns if cost is None else cost)
+            self._places[name] = place
+        for place in self._places.values():
+            if place.station.is_source:
+                self._schedule_source(place)
+        while self._events:
+            if stop.is_set():
+                return "signal"
+            t_ns, _, _, kind, place = heapq.heappop(self._events)
+            if duration_ns is not None and t_ns > duration_ns:
+                self._clock.advance(duration_ns)
+                return "duration"
+            self._clock.advance(t_ns)
+            self._guard(t_ns)
+            if kind == "done":
+                self._done(place)
+            elif kind == "due":
+                self._step(place, {}, t_ns)
+            else:
+                self._try(place)
+        return "end"
+
+    def _guard(self, t_ns: int) -> None:
+        """A cycle of steps that cost nothing would never end."""
+        self._at = (t_ns, self._at[1] + 1) if self._at[0] == t_ns else (t_ns, 0)
+        if self._at[1] > _HASTE:
+            raise FoveateError(
+                f"simulated time stands still at {t_ns / 1e9:.6f} s: a loop of nodes costs nothing; "
+                "give one a 'cost' in the graph"
+            )
+
+    def _push(self, t_ns: int, kind: _Kind, place: _Place) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (t_ns, place.rank, self._number, kind, place))
+
+    def _schedule_source(self, place: _Place) -> None:
+        try:
+            due_ns = place.station.node.due_ns()
+        except EndOfStream:
+            self._end(place)
+            return
+        if due_ns is None:
+            raise FoveateError(
+                f"node '{place.station.name}' cannot run in simulated time: only its device knows when "
+                "data come; use --executor live"
+            )
+        self._push(max(due_ns, self._clock.now_ns()), "due", place)
+
+    def _end(self, place: _Place) -> None:
+        place.finished = True
+        place.station.stats.state = "finished"
+
+    def _try(self, place: _Place) -> None:
+        """Start a step if the node is free and its inputs are there."""
+        now = self._clock.now_ns()
+        if not place.busy and not place.finished and place.station.ready(now):
+            arguments, since = place.station.consume(now)
+            self._unblock()
+            self._step(place, arguments, since)
+
+    def _step(self, place: _Place, arguments: dict[str, Any], since_ns: int) -> None:
+        place.busy = True
+        place.since_ns, place.begun_ns = since_ns, self._clock.now_ns()
+        try:
+            place.pending = place.station.run(arguments)
+        except EndOfStream:
+            self._end(place)
+            return
+        except Exception as error:
+            place.station.stats.state = "failed"
+            raise failure(place.station, arguments, error) from error
+        self._push(self._clock.now_ns() + place.cost_ns, "done", place)
+
+    def _done(self, place: _Place) -> None:
+        """Hand on the outputs; a full blocking queue keeps the node busy until there is room."""
+        while place.pending:
+            output, message = place.pending[0]
+            targets = place.station.targets[output]
+            if not all(inlet.queue.has_room for _, inlet in targets):
+                blocked = next(inlet for _, inlet in targets if not inlet.queue.has_room)
+                place.station.stats.state, place.station.stats.blocked_by = "blocked", str(blocked.wire)
+                self._blocked.append(place)
+                return
+            place.pending.pop(0)
+            place.station.stats.emitted += 1
+            for target, inlet in targets:
+                inlet.queue.put(message, self._clock.now_ns())
+                self._push(self._clock.now_ns(), "wake", self._places[target.name])
+        self._count(place.station.stats, place)
+        place.busy = False
+        if place.station.is_source:
+            self._schedule_source(place)
+        else:
+            self._push(self._clock.now_ns(), "wake", place)
+
+    def _count(self, stats: NodeStats, place: _Place) -> None:
+        now = self._clock.now_ns()
+        stats.state, stats.blocked_by = "waiting", ""
+        stats.step.record(now - place.begun_ns)
+        stats.latency.record(now - place.since_ns)
+        if not stats.steps:
+            stats.first_ns = now
+        stats.last_ns = now
+        stats.steps += 1
+
+    def _unblock(self) -> None:
+        """Somebody took a message: those who wait for room try again."""
+        waiting, self._blocked = self._blocked, []
+        for place in waiting:
+            self._push(self._clock.now_ns(), "done", place)
