@@ -167,11 +167,12 @@ class LiveExecutor:
             while not self._halt.is_set():
                 with seat.lock:
                     now = clock.now_ns()
-                    seat.idle = not station.ready(now)
-                    if not seat.idle:
+                    ready = station.ready(now)
+                    seat.idle = not ready  # a producer may clear this as soon as the lock is free
+                    if ready:
                         arguments, since = station.consume(now)
                         seat.room.notify_all()
-                if seat.idle:
+                if not ready:
                     station.stats.state = "waiting"
                     try:
                         seat.wake.get(timeout=_PATIENCE_S)

@@ -48,7 +48,7 @@ class ObjectMap(Node):
         readback add to each position; `speed`, `acceleration`: standard deviations of objects' motion."""
         self._view = SteeredView(camera, mirror, range)
         self._fuse = fuse
-        self._hit = np.log(detection / false_alarm)
+        self._again = 0.5  # two detections at one place agree, though their errors are not independent
         self._miss = np.log((1 - detection) / (1 - false_alarm))
         self._model_var = model_sigma**2
         self._speed_var = (speed / range) ** 2
@@ -91,15 +91,21 @@ class ObjectMap(Node):
         order = np.argsort(-boxes.score, kind="stable")
         for row in order:
             found = self._match(place[row], variance[row], extent[row], boxes.label[row], taken)
-            gain = self._hit * float(boxes.score[row]) ** 0.5
+            gain = self._evidence(float(boxes.score[row]), bool(cut[row]))
             if found is None:
                 self._add(place[row], variance[row], extent[row], int(boxes.label[row]), gain)
                 taken = np.append(taken, True)
             else:
                 taken[found] = True
                 self._fuse_one(found, place[row], variance[row], extent[row], bool(cut[row]))
-                self._odds[found] = min(self._odds[found] + gain, _MOST)
+                self._odds[found] = min(self._odds[found] + max(gain, 0.0) + self._again, _MOST)
         self._missed(mirror.angle_rad, mirror.moved, taken)
+
+    @staticmethod
+    def _evidence(score: float, cut: bool) -> float:
+        """Log odds that a detection is of an object: the score's own, sharpened; half for a cut box."""
+        score = min(max(score, 0.02), 0.98)
+        return (0.8 if cut else 1.6) * float(np.log(score / (1 - score)))
 
     def _measure(self, boxes: Boxes) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
         """Directions, variances (rad^2), extents of the detections, and which boxes the image cuts."""
@@ -144,7 +150,7 @@ class ObjectMap(Node):
         self._state = np.concatenate([self._state, np.stack([place, np.zeros(2)], axis=1)[None]])
         self._covariance = np.concatenate([self._covariance, covariance])
         self._extent = np.concatenate([self._extent, extent[None]])
-        self._odds = np.append(self._odds, gain - 1.5)
+        self._odds = np.append(self._odds, gain)
         self._looks = np.append(self._looks, np.int32(1))
 
     def _fuse_one(self, index: int, place: Array, variance: Array, extent: Array, cut: bool) -> None:

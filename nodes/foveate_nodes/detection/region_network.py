@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from foveate_nodes.detection.network import block
 
-CLASSES = ("vegetation", "road", "pavement", "roof", "ground", "vehicle")
+CLASSES = ("vegetation", "road", "pavement", "roof", "ground", "vehicle", "person")
 UNKNOWN = 255
 
 
@@ -38,10 +38,10 @@ def loss(logits: Tensor, classes: Tensor) -> Tensor:
     known = classes < len(CLASSES)
     total = nn.functional.cross_entropy(
         logits, torch.where(known, classes, UNKNOWN), ignore_index=UNKNOWN,
-        weight=torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 3.0]),
+        weight=torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 3.0, 4.0]),
     ) if known.any() else logits.sum() * 0.0  # fmt: skip
     clear = classes == 254
     if clear.any():
-        vehicle = logits.softmax(dim=1)[:, -1]
+        vehicle = logits.softmax(dim=1)[:, 5]
         total = total - torch.log((1 - vehicle[clear]).clamp(min=1e-4)).mean()
     return total

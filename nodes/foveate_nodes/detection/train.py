@@ -206,3 +206,11 @@ def export(
     manifest["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     np.savez_compressed(path.with_suffix(".golden.npz"), image=calibration[:1], output=golden)
     path.with_suffix(".json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def manifest(network: str) -> dict[str, Any]:
+    """What is fixed of a network's manifest."""
+    if network == "detector":
+        side = views.SIDE_PX
+        return {"classes": ["vehicle", "person"], "input": f"1 x 1 x {side} x {side} Mono8", "layout": "yolox+sigma"}
+    return {"classes": list(region_network.CLASSES), "input": "1 x 3 x H x W BGR8", "layout": "regions/4"}

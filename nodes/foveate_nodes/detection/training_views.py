@@ -124,11 +124,11 @@ def region_views(scenes: Iterator[ProceduralScene], per_scene: int, seed: int, w
     for scene in scenes:
         for _ in range(per_scene):
             t_s = float(rng.uniform(0, 40))
-            camera = Pinhole.from_field(width, height, np.radians(rng.uniform(24, 56)))
+            camera = Pinhole.from_field(width, height, np.radians(rng.uniform(22, 42)))
             turn = rng.normal(0, 0.15)
             pose = np.eye(4)
             pose[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
-            pose[:2, 3] = rng.uniform(-14, 14, 2)
+            pose[:2, 3] = rng.uniform(-24, 24, 2) * [1.0, 0.6]
             view = camera.image_from_plane(pose, 150.0)
             image = scene.render(view, width, height, True, t_s)
             tone = rng.uniform(0.6, 1.35) * rng.uniform(0.85, 1.15, 3) * image + rng.uniform(-18, 18)
@@ -140,7 +140,7 @@ def region_views(scenes: Iterator[ProceduralScene], per_scene: int, seed: int, w
 def _class_map(
     scene: ProceduralScene, view: NDArray[np.float64], width: int, height: int, t_s: float
 ) -> NDArray[np.uint8]:
-    """Region classes at quarter resolution, vehicles drawn over them as class len(REGIONS)."""
+    """Region classes at quarter resolution, with the vehicles (5) and people (6) over them."""
     regions = scene.town.regions
     px_per_m = regions.shape[1] / scene.width_m
     plane_from_map = np.array(
@@ -163,6 +163,9 @@ def _class_map(
                 solid, quarter @ view @ place, (width // 4, height // 4), flags=cv2.INTER_NEAREST
             )
             out[body > 0] = 5
+        elif mover.label == 1 and x0 < x < x1 and y0 < y < y1:
+            at = quarter @ view @ [x, y, 1.0]
+            cv2.circle(out, (int(at[0]), int(at[1])), 1, 6, -1)
     return out
 
 
