@@ -20,6 +20,8 @@ from foveate_nodes.detection.steered_view import SteeredView
 
 Array = NDArray[np.float64]
 _PENDING_LEFT = 0.2  # share of the expectation left where a look's result is still to come
+_VAGUE_RAD = 0.004  # a position this uncertain is worth another look
+_SOON_S = 0.25  # a doubtful object is looked at again after about this long
 _WINDOW = 2.0  # standard deviations: the half-size of the window in which a known object is looked for
 
 
@@ -116,7 +118,12 @@ class GazeScheduler(Node):
         last = np.array([self._seen_ns.get(int(i), 0) for i in objects.id])
         age_s = np.maximum(strobe.stamp.t_ns - last, 0) / 1e9
         p = objects.probability
-        gain = worth * p * (1 - np.exp(-((age_s / after_s) ** 2))) + doubt * 4 * p * (1 - p) * (age_s > 0.05)
+        vague = np.minimum(objects.sigma_rad.max(axis=1) / _VAGUE_RAD, 1.0) ** 2
+        unsure = 4 * p * (1 - p) + 0.3 * vague * p
+        gain = (
+            worth * p * (1 - np.exp(-((age_s / after_s) ** 2)))
+            + doubt * unsure * (1 - np.exp(-((age_s / _SOON_S) ** 2)))
+        )
         half = np.array(self._view.half_field_rad)
         inside = normal_inside(np.maximum(half - objects.extent_rad / 2, half / 4), objects.sigma_rad).prod(axis=1)
         mirror_step = np.abs(objects.direction_rad / 2 - self._angle)

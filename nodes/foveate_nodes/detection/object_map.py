@@ -19,6 +19,7 @@ _GATE = 4.0  # standard deviations within which a detection may be a known objec
 _SHARED = 0.3  # of the smaller box: two boxes of one class that share more are one object
 _GONE = 0.05  # probability below which an object is forgotten
 _MOST = 6.0  # log odds at which certainty is capped, so that an object that left can be forgotten
+_SEAM_RAD = 0.004  # two cut boxes of one class this near each other are parts of one object
 _EDGE_PX = 2.0  # a box this near the image's edge is cut
 
 
@@ -62,6 +63,7 @@ class ObjectMap(Node):
         self._extent = np.zeros((0, 2))
         self._odds = np.zeros(0)
         self._looks = np.zeros(0, np.int32)
+        self._whole = np.zeros(0, bool)  # seen at least once without being cut by the image's edge
 
     def step(self, boxes: Boxes) -> Objects:
         self._predict(boxes.stamp.t_ns)
@@ -94,6 +96,7 @@ class ObjectMap(Node):
             gain = self._evidence(float(boxes.score[row]), bool(cut[row]))
             if found is None:
                 self._add(place[row], variance[row], extent[row], int(boxes.label[row]), gain)
+                self._whole = np.append(self._whole, not cut[row])
                 taken = np.append(taken, True)
             else:
                 taken[found] = True
@@ -154,19 +157,37 @@ class ObjectMap(Node):
         self._looks = np.append(self._looks, np.int32(1))
 
     def _fuse_one(self, index: int, place: Array, variance: Array, extent: Array, cut: bool) -> None:
-        """Kalman update; without `fuse` the new position replaces the old."""
-        if not self._fuse:
-            self._state[index, :, 0] = place
-            self._state[index, :, 1] = 0.0
-            self._covariance[index, :, 0, 0] = variance
+        """Kalman update by a whole view; parts of an object that was never seen whole are joined."""
+        self._looks[index] += 1
+        if cut:
+            if not self._whole[index]:
+                self._join(index, place, extent)
+        elif not self._fuse or not self._whole[index]:
+            self._put(index, place, variance)
+            self._extent[index] = extent
+            self._whole[index] = True
         else:
             covariance = self._covariance[index]
             gain = covariance[:, :, 0] / (covariance[:, 0, 0] + variance)[:, None]
             self._state[index] += gain * (place - self._state[index, :, 0])[:, None]
             self._covariance[index] = covariance - gain[:, :, None] * covariance[:, 0, :][:, None, :]
-        larger = np.maximum(self._extent[index], extent)
-        self._extent[index] = larger if cut else 0.7 * self._extent[index] + 0.3 * extent
-        self._looks[index] += 1
+            self._extent[index] += 0.3 * (extent - self._extent[index])
+
+    def _join(self, index: int, place: Array, extent: Array) -> None:
+        """Let an object's box cover another part of it."""
+        center, size = self._state[index, :, 0], self._extent[index]
+        low = np.minimum(center - size / 2, place - extent / 2)
+        high = np.maximum(center + size / 2, place + extent / 2)
+        self._extent[index] = high - low
+        self._put(index, (low + high) / 2, ((high - low) / 6) ** 2 + self._model_var)
+
+    def _put(self, index: int, place: Array, variance: Array) -> None:
+        """Start an object's filter again, at rest at `place`."""
+        self._state[index, :, 0] = place
+        self._state[index, :, 1] = 0.0
+        self._covariance[index] = 0.0
+        self._covariance[index, :, 0, 0] = variance
+        self._covariance[index, :, 1, 1] = self._speed_var
 
     def _missed(self, angle_rad: Array, moved: bool, taken: NDArray[np.bool_]) -> None:
         """Known objects that should have been seen whole and were not."""
@@ -178,22 +199,27 @@ class ObjectMap(Node):
         self._odds[expected] += self._miss
 
     def _forget(self) -> None:
-        """Drop what is improbable, and of two overlapping objects of one class the less certain."""
+        """Drop what is improbable; join parts of one object; of two that overlap keep the more certain."""
         keep = self._odds > np.log(_GONE / (1 - _GONE))
         count = len(self._ids)
         if count > 1:
             place = self._state[:, :, 0]
             gap = np.abs(place[:, None] - place[None])
-            shared = np.clip((self._extent[:, None] + self._extent[None]) / 2 - gap, 0, None)
+            reach = (self._extent[:, None] + self._extent[None]) / 2
+            alike = (self._labels[:, None] == self._labels[None]) & (np.arange(count)[:, None] < np.arange(count)[None])
+            parts = alike & ~self._whole[:, None] & ~self._whole[None] & (gap < reach + _SEAM_RAD).all(axis=2)
+            for i, j in np.argwhere(parts):
+                if keep[i] and keep[j]:
+                    self._join(int(i), place[j].copy(), self._extent[j])
+                    self._odds[i] = max(self._odds[i], self._odds[j])
+                    keep[j] = False
+            shared = np.clip(reach - gap, 0, None)
             shared = np.minimum(shared, np.minimum(self._extent[:, None], self._extent[None])).prod(axis=2)
             area = self._extent.prod(axis=1)
-            same = (self._labels[:, None] == self._labels[None]) & (
-                shared > 0.5 * np.minimum(area[:, None], area[None])
-            )
-            weaker = (self._odds[:, None] < self._odds[None]) | (
-                (self._odds[:, None] == self._odds[None]) & (np.arange(count)[:, None] > np.arange(count)[None])
-            )
-            keep &= ~(same & weaker).any(axis=1)
+            for i, j in np.argwhere(alike & (shared > 0.5 * np.minimum(area[:, None], area[None]))):
+                if keep[i] and keep[j]:
+                    worse = j if (self._whole[i], self._odds[i]) >= (self._whole[j], self._odds[j]) else i
+                    keep[worse] = False
         if not keep.all():
-            for name in ("_ids", "_labels", "_state", "_covariance", "_extent", "_odds", "_looks"):
+            for name in ("_ids", "_labels", "_state", "_covariance", "_extent", "_odds", "_looks", "_whole"):
                 setattr(self, name, getattr(self, name)[keep])

@@ -165,7 +165,7 @@ def _class_map(
             out[body > 0] = 5
         elif mover.label == 1 and x0 < x < x1 and y0 < y < y1:
             at = quarter @ view @ [x, y, 1.0]
-            cv2.circle(out, (int(at[0]), int(at[1])), 1, 6, -1)
+            cv2.circle(out, (int(at[0] / at[2]), int(at[1] / at[2])), 1, 6, -1)
     return out
 
 
