@@ -88,7 +88,7 @@ class SimCamera(Camera):
         return DeviceInfo(self.uri, "foveate", "sim", simulated=True)
 
     def _middle_ns(self, index: int) -> int:
-        return self._start_ns + (index + 1) * self.period_ns
+        return self._start_ns + self._exposure_ns // 2 + index * self.period_ns
 
     def _ready_ns(self, index: int) -> int:
         return self._middle_ns(index) + self._exposure_ns // 2 + self._readout_ns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,13 +52,25 @@ class Score:
         return times, np.searchsorted(found, times, side="right") / max(self.total, 1)
 
 
-def match(found: Objects, truth: Objects, names: Sequence[str] | None = None) -> list[tuple[int, int]]:
+def judged(found: Objects, truth: Objects) -> NDArray[np.int64]:
+    """Rows of the reports that the truth can judge: probable, and of a class that it labels.
+
+    A photograph whose vehicles are labelled says nothing about people. A detector that shares no class
+    name with the truth is judged without regard to classes.
+    """
+    sure = found.probability >= SURE
+    if set(found.names) & set(truth.names):
+        sure &= np.array([found.names[label] in truth.names for label in found.label], bool)
+    return np.flatnonzero(sure)
+
+
+def match(found: Objects, truth: Objects) -> list[tuple[int, int]]:
     """(row of found, row of truth): the report's direction lies within the object's own box.
 
     Boxes smaller than 1 mrad count as that; each object and each report is used once, nearest first.
     Where both know class names, the names must agree.
     """
-    rows = np.flatnonzero(found.probability >= SURE)
+    rows = judged(found, truth)
     if not len(rows) or not len(truth.id):
         return []
     gap = np.abs(found.direction_rad[rows][:, None] - truth.direction_rad[None])
@@ -104,7 +116,7 @@ def score(found: Iterable[Objects], truth: Iterable[Objects]) -> Score:
         for _, j in pairs:
             result.found_s.setdefault(int(here.id[j]), t_ns / 1e9)
         if k % 6 == 0:
-            sure = int((report.probability >= SURE).sum())
+            sure = len(judged(report, here))
             result.reported += sure
             result.right += len(pairs)
             for i, j in pairs:

@@ -156,7 +156,7 @@ def _objects(log: Recording, run: _Run, projection: _Projection) -> str:
             f'<rect class="{kind}" x="{x - w / 2:.1f}" y="{y - h / 2:.1f}" width="{w:.1f}" height="{h:.1f}">'
             f"<title>{html.escape(said)}</title></rect>"
         )
-    for i in np.flatnonzero(last.probability >= scoring.SURE):
+    for i in scoring.judged(last, truth):
         if int(i) not in matched:
             x, y = projection.pixels(last.direction_rad[i])
             name = last.names[int(last.label[i])]

@@ -37,7 +37,7 @@ def train_detector(
     names = 2
     if photographs:
         cut = [views.LabelledPhotograph(path, METRES_WIDE) for path in photographs]
-        data.append(views.views_of(cut, 240, seed + 1, VIEW_M))  # type: ignore[arg-type]
+        data.append(views.views_of(cut, 360, seed + 1, VIEW_M, near=0.45))  # type: ignore[arg-type]
     net = network.Detector(names)
     if start is not None:
         net.load_state_dict(torch.load(start, weights_only=True))

@@ -82,9 +82,10 @@ def rendered_scenes(count: int, seed: int) -> Iterator[ProceduralScene]:
 
 
 def views_of(
-    scenes: Iterator[ProceduralScene] | list[Scene], per_scene: int, seed: int, width_m: tuple[float, float]
-) -> Views:
-    """`per_scene` grey views of each scene, `width_m` (least, most) wide: most near an object."""
+    scenes: Iterator[ProceduralScene] | list[Scene], per_scene: int, seed: int, width_m: tuple[float, float],
+    near: float = 0.72,
+) -> Views:  # fmt: skip
+    """`per_scene` grey views of each scene, `width_m` (least, most) wide; a share `near` of them near an object."""
     rng = np.random.default_rng(seed)
     sensor = Sensor(SIDE_PX, SIDE_PX, seed=seed)
     images, boxes, labels, counts = [], [], [], []
@@ -94,7 +95,7 @@ def views_of(
             wide = float(np.exp(rng.uniform(*np.log(width_m))))
             truth = scene.truth(t_s)
             place = rng.uniform(-0.43, 0.43, 2) * [scene.width_m, scene.height_m]
-            if rng.random() < 0.72 and len(truth.ids):
+            if rng.random() < near and len(truth.ids):
                 place = truth.center_m[rng.integers(len(truth.ids))] + rng.uniform(-0.55, 0.55, 2) * wide
             view = _looking_at(*place, wide, float(rng.normal(0, 0.1)))
             found, kinds = _boxes_in_view(scene, t_s, view)
