@@ -108,7 +108,9 @@ def graph_of(
         a, b = source.rsplit(".", 1), target.rsplit(".", 1)
         made.append(Wire(a[0], a[1], b[0], b[1], Policy.parse(queue[0]) if queue else Policy()))
     streams = tuple((*name.rsplit(".", 1), Policy("fifo", 1000)) for name in record)
-    return Graph("test", Path("test.yaml"), specs, tuple(made), record=Record(Path("logs"), streams) if record else None)  # type: ignore[arg-type]
+    return Graph(
+        "test", Path("test.yaml"), specs, tuple(made), record=Record(Path("logs"), streams) if record else None
+    )  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -40,16 +40,10 @@ class Pinhole:
         """Unit directions (N x 3, camera frame) through `pixels` (N x 2)."""
         pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
         matrix = self.matrix
-        rays = np.column_stack(
-            [(pixels - matrix[:2, 2]) / self.focal_px, np.ones(len(pixels))]
-        )
+        rays = np.column_stack([(pixels - matrix[:2, 2]) / self.focal_px, np.ones(len(pixels))])
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
-    def image_from_plane(
-        self, camera_from_world: NDArray[np.float64], z_m: float
-    ) -> NDArray[np.float64]:
+    def image_from_plane(self, camera_from_world: NDArray[np.float64], z_m: float) -> NDArray[np.float64]:
         """Homography (3 x 3) from points (x, y, 1) of the world plane z = `z_m` (metres) to pixels."""
-        world_from_plane = np.array(
-            [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, z_m], [0.0, 0.0, 1.0]]
-        )
+        world_from_plane = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, z_m], [0.0, 0.0, 1.0]])
         return self.matrix @ (camera_from_world @ world_from_plane)[:3]

@@ -13,9 +13,7 @@ def rotation(axis: NDArray[np.float64], angle_rad: float) -> NDArray[np.float64]
     return np.eye(3) + np.sin(angle_rad) * cross + (1.0 - np.cos(angle_rad)) * (cross @ cross)
 
 
-def transform(
-    rotation_matrix: NDArray[np.float64], translation_m: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def transform(rotation_matrix: NDArray[np.float64], translation_m: NDArray[np.float64]) -> NDArray[np.float64]:
     """4 x 4 transform from a 3 x 3 rotation and a translation (metres)."""
     matrix = np.eye(4)
     matrix[:3, :3] = rotation_matrix

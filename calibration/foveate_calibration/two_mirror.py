@@ -29,14 +29,10 @@ class TwoMirror:
     spacing_m: float = 0.045
     camera_distance_m: float = 0.08
 
-    def mirror_planes(
-        self, angle_rad: NDArray[np.float64]
-    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    def mirror_planes(self, angle_rad: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """(unit normal, point) of both mirrors at mechanical angles `angle_rad` (2,), radians."""
         points = (np.array([0.0, -self.spacing_m, 0.0]), np.zeros(3))
-        return [
-            (rotation(_AXES[i], float(angle_rad[i])) @ _NORMALS[i], points[i]) for i in range(2)
-        ]
+        return [(rotation(_AXES[i], float(angle_rad[i])) @ _NORMALS[i], points[i]) for i in range(2)]
 
     def rig_from_camera(self, angle_rad: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pose (4 x 4) of the virtual camera: the real one reflected in both mirrors."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foveate import catalog, cycles
+from foveate import catalog, cycles, paths
 from foveate.catalog import NotInstalled, did_you_mean
 from foveate.device import Device
 from foveate.errors import Fault, FoveateError, GraphError
@@ -29,7 +29,7 @@ from foveate.queues import Policy
 from foveate.yaml_source import Item, clip
 
 _URI = re.compile(r"([a-z][a-z0-9+-]*):(.*)", re.DOTALL)
-_RIG = re.compile(r"\$\{\s*rig\.([^{}$]*?)\s*\}")
+_RIG = re.compile(r"\$\{\s*rig\.([^{}$]*)\}")
 
 
 def load_graph(path: Path, settings: list[str] | None = None, allowed: list[Path] | None = None) -> Graph:
@@ -38,12 +38,17 @@ def load_graph(path: Path, settings: list[str] | None = None, allowed: list[Path
     `settings`: texts `node.param=value`; `allowed`: folders the graph may name files in, besides its own.
     Raises GraphError with every fault found; touches no hardware.
     """
-    parsed = [Setting.parse(text) for text in settings or []]
+    parsed, faults = [], []
+    for text in settings or []:
+        try:
+            parsed.append(Setting.parse(text))
+        except GraphError as error:
+            faults.extend(error.faults)
     expander = Expander(path, parsed, allowed or [])
     flat = expander.run()
     graph = Checker(flat, expander).graph()
-    if flat.faults:
-        raise GraphError(flat.faults)
+    if flat.faults or faults:
+        raise GraphError(flat.told() + faults)
     return graph
 
 
@@ -57,7 +62,7 @@ class Checker:
         self._open: list[str] = []  # devices being checked, to see a rig that refers to itself
 
     def fault(self, fault: Fault) -> None:
-        self.flat.faults.append(fault)
+        self.flat.add(fault)
 
     def graph(self) -> Graph:
         """The graph; complete only if no fault was found."""
@@ -91,23 +96,23 @@ class Checker:
             self.fault(use.fault(f"'use' of '{name}' must be a node type's name, not {use.kind}"))
             return None
         try:
-            kind: type[Node] = catalog.load("nodes", use.value)
+            kind: type[Node] = catalog.load("nodes", clip(use.value))
             schema = schema_of(kind)
         except FoveateError as error:
-            self.fault(use.fault(str(error)))
+            self.fault(use.fault(clip(error, 200)))
             return None
         direct = {p.name: p for p in schema.parameters.values() if p.device is not None}
         known = ("use", "inputs", "params", "cost", *direct)
-        for key in item.value:
-            if key not in known:
-                self.fault(item.key_fault(key, f"unknown key '{clip(key)}' in node '{name}'{did_you_mean(key, known)}"))
+        self.expander.unknown_keys(item, known, f" in node '{name}'")
         given = {key: item.value[key] for key in direct if key in item.value}
         block = item.value.get("params")
-        if block is not None:
-            if isinstance(block.value, dict):
-                given = {**given, **block.value}
-            else:
-                self.fault(block.fault(f"params of '{name}' must be a mapping, not {block.kind}"))
+        if block is not None and not isinstance(block.value, dict):
+            self.fault(block.fault(f"params of '{name}' must be a mapping, not {block.kind}"))
+        elif block is not None:
+            for key in given:
+                if key in block.value:
+                    self.fault(block.key_fault(key, f"'{key}' of '{name}' is given twice"))
+            given = {**given, **block.value}
         given.update(overrides)
         values, origins, complete = self._values(name, use.value, schema.parameters, given, item)
         cost = self._duration(item.value["cost"], "cost") if "cost" in item.value else None
@@ -124,7 +129,7 @@ class Checker:
         origins: dict[str, str] = {}
         for key, value in given.items():
             if key not in known:
-                text = f"'{use}' has no parameter '{clip(key)}'{did_you_mean(key, known)}"
+                text = f"'{clip(use)}' has no parameter '{clip(key)}'{did_you_mean(key, known)}"
                 self.fault(value.fault(text))
                 continue
             values[key] = self._value(name, known[key], value)
@@ -164,9 +169,7 @@ class Checker:
         except ValidationError as error:
             texts = sorted({self._reason(parameter, problem) for problem in error.errors()})
             unit = f" {parameter.unit}" if parameter.unit else ""
-            self.fault(item.fault(f"{where} = {clip(item.plain())}{unit}: {'; '.join(texts)}"))
-        except ValueError:
-            self.fault(item.fault(f"{where} = {clip(item.plain())}: not a finite number"))
+            self.fault(item.fault(f"{where} = {item.shown}{unit}: {clip('; '.join(texts), 200)}"))
         return None
 
     @staticmethod
@@ -174,7 +177,9 @@ class Checker:
         if problem["type"].endswith("_type") or problem["type"].endswith("_parsing"):
             return f"it must be {parameter.type_text()}"
         text = str(problem["msg"])
-        return text[0].lower() + text[1:].replace("put should", "it should") if not text.startswith("Input") else "it" + text[5:]
+        for start in ("Input ", "Value error, "):
+            text = text.removeprefix(start)
+        return f"it {text}" if text.startswith("should ") else text[0].lower() + text[1:]
 
     def _device_value(self, name: str, parameter: Parameter, item: Item) -> Any:
         family = parameter.device
@@ -208,9 +213,14 @@ class Checker:
         self._open.pop()
         return self.devices[name]
 
-    def _checked_device(self, name: str, item: Item, family: type[Device]) -> DeviceSpec | None:
+    @staticmethod
+    def _uri(item: Item) -> tuple[Item | None, re.Match[str] | None]:
+        """A device's `uri` and its parts: scheme and address."""
         uri = item.value.get("uri")
-        match = _URI.fullmatch(uri.value) if uri is not None and isinstance(uri.value, str) else None
+        return uri, _URI.fullmatch(uri.value) if uri is not None and isinstance(uri.value, str) else None
+
+    def _checked_device(self, name: str, item: Item, family: type[Device]) -> DeviceSpec | None:
+        uri, match = self._uri(item)
         if uri is None or match is None:
             place = uri if uri is not None else item
             self.fault(place.fault(f"device '{name}' needs a URI such as 'sim:{name}' or 'opencv:0'"))
@@ -224,7 +234,7 @@ class Checker:
         try:
             kind: type[Device] = catalog.load("drivers", f"{family.family}.{match[1]}")
         except NotInstalled as error:
-            self.fault(uri.fault(str(error)))
+            self.fault(uri.fault(clip(error, 200)))
             return None
         schema = parameters_of(kind)
         given = {key: value for key, value in item.value.items() if key != "uri"}
@@ -236,11 +246,12 @@ class Checker:
     def _unused_device(self, name: str) -> None:
         """A device no node uses: its URI must at least name an installed driver."""
         item = self.flat.devices[name]
-        uri = item.value.get("uri")
-        match = _URI.fullmatch(str(uri.value)) if uri is not None else None
-        schemes = {key.split(".", 1)[1] for key in catalog.listing("drivers")}
+        uri, match = self._uri(item)
+        schemes = {key.split(".", 1)[1] for key in catalog.listing("drivers") if not key.startswith("backend.")}
         if match is None or match[1] not in schemes:
-            self.fault((uri or item).fault(f"device '{name}': no driver for {clip(uri.value if uri else 'nothing')!r}"))
+            hint = did_you_mean(match[1], schemes) if match is not None else ""
+            text = f"device '{name}': no driver for {uri.shown if uri is not None else 'nothing'!r}{hint}"
+            self.fault((uri if uri is not None else item).fault(text))
 
     def _own_check(
         self, kind: type[Node], name: str, values: dict[str, Any], given: dict[str, Item], item: Item
@@ -248,11 +259,11 @@ class Checker:
         plain = {key: value for key, value in values.items() if not isinstance(value, DeviceRef)}
         for problem in kind.check(**plain):
             place = given.get(problem.parameter, item)
-            self.fault(place.fault(f"'{name}.{problem.parameter}': {problem.text}"))
+            self.fault(place.fault(f"'{name}.{problem.parameter}': {clip(problem.text, 400)}"))
 
     def _duration(self, item: Item, what: str) -> int | None:
         try:
-            return parse_duration_ns(item.value)
+            return parse_duration_ns(item.value if isinstance(item.value, str) else item.shown)
         except ValueError as error:
             self.fault(item.fault(f"{what}: {error}"))
             return None
@@ -284,9 +295,7 @@ class Checker:
     def _wire(self, nodes: dict[str, NodeSpec], target: NodeSpec, port: str, item: Item) -> Wire | None:
         source, policy = item, Policy()
         if isinstance(item.value, dict):
-            for key in item.value:
-                if key not in ("from", "queue", "max_age"):
-                    self.fault(item.key_fault(key, f"unknown key '{clip(key)}'{did_you_mean(key, ('from', 'queue', 'max_age'))}"))
+            self.expander.unknown_keys(item, ("from", "queue", "max_age"))
             if "from" not in item.value:
                 self.fault(item.fault(f"input '{port}' of '{target.name}' has no 'from: node.output'"))
                 return None
@@ -309,7 +318,7 @@ class Checker:
         if queue is None:
             return Policy(max_age_ns=age)
         try:
-            return Policy.parse(str(queue.value), age)
+            return Policy.parse(queue.shown, age)
         except ValueError as error:
             self.fault(queue.fault(clip(error, 120)))
             return Policy(max_age_ns=age)
@@ -317,7 +326,7 @@ class Checker:
     def _output(self, nodes: dict[str, NodeSpec], item: Item, scope: str) -> tuple[str, str] | None:
         """(node, output) that a text `node.output` means inside the included graph `scope`."""
         if not isinstance(item.value, str) or "." not in item.value:
-            self.fault(item.fault(f"write it as node.output, not {clip(item.value)!r}"))
+            self.fault(item.fault(f"write it as node.output, not {item.shown!r}"))
             return None
         text = item.value[1:] if item.value.startswith("/") else f"{scope}/{item.value}" if scope else item.value
         for _ in range(len(self.flat.aliases) + 1):
@@ -329,7 +338,11 @@ class Checker:
             return None
         outputs = nodes[node].schema.outputs
         if output not in outputs:
-            self.fault(item.fault(f"'{node}' ({nodes[node].use}) has no output '{clip(output)}'{did_you_mean(output, outputs)}"))
+            self.fault(
+                item.fault(
+                    f"'{node}' ({nodes[node].use}) has no output '{clip(output)}'{did_you_mean(output, outputs)}"
+                )
+            )
             return None
         return node, output
 
@@ -340,22 +353,19 @@ class Checker:
         if not isinstance(item.value, dict):
             self.fault(item.fault(f"record must be a mapping, not {item.kind}"))
             return None
-        for key in item.value:
-            if key not in ("to", "streams"):
-                self.fault(item.key_fault(key, f"unknown key '{clip(key)}' in record{did_you_mean(key, ('to', 'streams'))}"))
+        self.expander.unknown_keys(item, ("to", "streams"), " in record")
         to = item.value.get("to")
-        if to is not None and not isinstance(to.value, str):
-            self.fault(to.fault(f"'to' must be a folder, not {to.kind}"))
+        if to is not None and not self._is_folder(to):
             return None
-        if to is not None and not to.file.startswith(SET) and (Path(to.value).is_absolute() or ".." in Path(to.value).parts):
-            self.fault(to.fault(f"'{clip(to.value)}' leaves the current folder; choose it with --output"))
         streams = item.value.get("streams")
         if streams is None or not isinstance(streams.value, list):
             self.fault((streams or item).fault("record needs a list 'streams' of node.output"))
             return None
-        found = []
+        found: list[tuple[str, str, Policy]] = []
         for stream in streams.value:
             long = isinstance(stream.value, dict)
+            if long:
+                self.expander.unknown_keys(stream, ("from", "queue"), " in a stream")
             if long and "from" not in stream.value:
                 self.fault(stream.fault("a stream needs 'from: node.output'"))
                 continue
@@ -367,6 +377,22 @@ class Checker:
                 found.append((*output, policy))
         return Record(Path(to.value if to is not None else "logs"), tuple(found))
 
+    def _is_folder(self, to: Item) -> bool:
+        """Whether `to` may be written to: from `--set` anywhere, from the YAML below the current folder."""
+        if not isinstance(to.value, str) or not to.value:
+            self.fault(to.fault(f"'to' must be a folder, not {to.kind}"))
+            return False
+        try:
+            paths.possible(to.value)
+        except paths.Escape as error:
+            self.fault(to.fault(str(error)))
+            return False
+        folder = Path(to.value)
+        if not to.file.startswith(SET) and (folder.is_absolute() or ".." in folder.parts):
+            self.fault(to.fault(f"'{clip(to.value)}' leaves the current folder; choose it with --output"))
+            return False
+        return True
+
     def _report(self, nodes: dict[str, NodeSpec]) -> ReportSpec | None:
         item = self.flat.report
         if item is None or item.value is None:
@@ -374,12 +400,10 @@ class Checker:
         if not isinstance(item.value, dict) or "use" not in item.value:
             self.fault(item.fault("report must be a mapping with 'use'"))
             return None
-        for key in item.value:
-            if key not in ("use", "compare"):
-                self.fault(item.key_fault(key, f"unknown key '{clip(key)}' in report{did_you_mean(key, ('use', 'compare'))}"))
-        use = item.value["use"]
-        if use.value not in catalog.listing("reports"):
-            self.fault(use.fault(f"unknown report '{clip(use.value)}'{did_you_mean(str(use.value), catalog.listing('reports'))}"))
+        self.expander.unknown_keys(item, ("use", "compare"), " in report")
+        use, known = item.value["use"], catalog.listing("reports")
+        if not isinstance(use.value, str) or use.value not in known:
+            self.fault(use.fault(f"unknown report '{use.shown}'{did_you_mean(use.shown, known)}"))
         compare = item.value.get("compare")
         variants = []
         if compare is not None and isinstance(compare.value, dict):
@@ -387,7 +411,7 @@ class Checker:
                 if isinstance(changes.value, dict):
                     variants.append(self._variant(name, changes, nodes))
                 else:
-                    self.fault(changes.fault(f"'{name}' must map nodes to what replaces them"))
+                    self.fault(changes.fault(f"'{clip(name)}' must map nodes to what replaces them"))
         elif compare is not None:
             self.fault(compare.fault(f"compare must be a mapping, not {compare.kind}"))
         return ReportSpec(str(use.value), tuple(variants))
@@ -395,8 +419,16 @@ class Checker:
     def _variant(self, name: str, changes: Item, nodes: dict[str, NodeSpec]) -> Variant:
         replaced = {}
         for node, item in changes.value.items():
-            if node not in nodes or not isinstance(item.value, dict):
-                self.fault(changes.key_fault(node, f"unknown node '{clip(node)}'{did_you_mean(node, nodes)}"))
+            if node not in self.flat.nodes:
+                hint = did_you_mean(node, self.flat.nodes)
+                self.fault(changes.key_fault(node, f"unknown node '{clip(node)}'{hint}"))
+                continue
+            if not isinstance(item.value, dict):
+                self.fault(item.fault(f"what replaces '{node}' must be a mapping, not {item.kind}"))
+                continue
+            if "inputs" in item.value:
+                self.fault(item.key_fault("inputs", f"what replaces '{node}' keeps its inputs; leave them out"))
+            if node not in nodes:  # it has faults of its own, which have been named
                 continue
             spec = self._node(node, item, {})
             if spec is None:

@@ -39,7 +39,9 @@ def _setting_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", action="append", default=[], type=Path, metavar="FOLDER",
         help="a folder that paths written in the YAML may point into",
     )  # fmt: skip
-    parser.add_argument("--graphs", action="append", default=[], type=Path, metavar="FOLDER", help="look for graphs here too")
+    parser.add_argument(
+        "--graphs", action="append", default=[], type=Path, metavar="FOLDER", help="look for graphs here too"
+    )
 
 
 def _run(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,8 +52,10 @@ def _run(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _graph_arguments(parser)
     parser.add_argument("--duration", metavar="TIME", help="stop after this long, such as 20s or 500ms")
     parser.add_argument("--executor", choices=["live", "virtual"], default="live",
-                        help="live: real time, a thread a node (default); virtual: simulated time, deterministic")  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where recording and report go (default: logs/GRAPH_TIME)")
+                        help="live: real time, a thread a node (default); virtual: deterministic")  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="where recording and report go (default: logs/GRAPH_TIME)"
+    )
     parser.add_argument("--no-record", action="store_true", help="write no recording and no report")
     parser.add_argument("--no-report", action="store_true", help="write no report and run no comparison")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
@@ -69,7 +73,9 @@ def _others(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing = sub.add_parser("list", help="what is installed: nodes, drivers, graphs, reports")
     listing.add_argument("what", nargs="?", choices=["nodes", "drivers", "graphs", "reports"], help="only these")
     listing.add_argument("--json", action="store_true", help="print JSON")
-    listing.add_argument("--graphs", action="append", default=[], type=Path, metavar="FOLDER", help="list graphs here too")
+    listing.add_argument(
+        "--graphs", action="append", default=[], type=Path, metavar="FOLDER", help="list graphs here too"
+    )
     replay = sub.add_parser("replay", help="feed a recording back into its graph, in simulated time")
     replay.add_argument("log", type=Path, help="an MCAP file that foveate recorded")
     _setting_arguments(replay)

@@ -59,7 +59,7 @@ def codec_of(cls: type[Message]) -> Codec:
 
 def _fill(out: Any, value: Any, carried: str = "") -> None:
     """Copy a dataclass into its protobuf message; the array `carried` leaves its shape only."""
-    for name, hint in field_types(type(value)).items():
+    for name, hint in field_types(type(value)).items():  # type: ignore[arg-type]
         item = getattr(value, name)
         if item is None:
             continue

@@ -18,20 +18,18 @@ def faults(graph: Graph) -> Iterator[tuple[str, str]]:
 
 def _never_started(graph: Graph) -> Iterator[tuple[str, str]]:
     """Nodes whose triggering inputs wait for each other."""
-    alive: set[str] = set()
-    grows = True
-    while grows:
-        grows = False
-        for name, spec in graph.nodes.items():
-            feeds = {w.input: w.source for w in graph.incoming(name)}
-            if name not in alive and all(feeds.get(port) in alive for port in spec.schema.required_inputs):
-                alive.add(name)
-                grows = True
-    waiting = [
-        wire for wire in graph.wires
-        if wire.source not in alive and wire.target not in alive
-        and graph.nodes[wire.target].schema.inputs[wire.input].required
-    ]  # fmt: skip
+    waits = {name: len(spec.schema.required_inputs) for name, spec in graph.nodes.items()}
+    required = [w for w in graph.wires if graph.nodes[w.target].schema.inputs[w.input].required]
+    feeds: dict[str, list[str]] = {name: [] for name in graph.nodes}
+    for wire in required:
+        feeds[wire.source].append(wire.target)
+    started = [name for name, count in waits.items() if count == 0]
+    for name in started:  # grows while it is walked
+        for target in feeds[name]:
+            waits[target] -= 1
+            if waits[target] == 0:
+                started.append(target)
+    waiting = [wire for wire in required if waits[wire.source] and waits[wire.target]]
     for cycle in _cycles(waiting):
         path = " -> ".join(cycle)
         yield cycle[0], f"never starts: these nodes wait for each other: {path}; make one input optional"

@@ -48,7 +48,9 @@ def columns(graph: Graph) -> list[list[str]]:
 def svg(graph: Graph) -> str:
     """A self-contained SVG picture."""
     grid = columns(graph)
-    height_of = {name: _HEAD_H + _ROW_H * max(len(s.schema.inputs), len(s.schema.outputs)) for name, s in graph.nodes.items()}
+    height_of = {
+        name: _HEAD_H + _ROW_H * max(len(s.schema.inputs), len(s.schema.outputs)) for name, s in graph.nodes.items()
+    }
     at: dict[str, tuple[float, float]] = {}
     tallest = max((sum(height_of[n] + _GAP_Y for n in column) for column in grid), default=0)
     for c, column in enumerate(grid):
@@ -108,5 +110,6 @@ def _arc(graph: Graph, wire: Wire, at: dict[str, tuple[float, float]], lowest: l
     else:  # backwards: below everything
         low = lowest[0]
         lowest[0] -= 5
-        path = f"M{x0} {y0:.1f}C{x0 + 60} {y0:.1f} {x0 + 60} {low} {x0} {low}L{x1} {low}C{x1 - 60} {low} {x1 - 60} {y1:.1f} {x1} {y1:.1f}"
+        down = f"M{x0} {y0:.1f}C{x0 + 60} {y0:.1f} {x0 + 60} {low} {x0} {low}L{x1} {low}"
+        path = f"{down}C{x1 - 60} {low} {x1 - 60} {y1:.1f} {x1} {y1:.1f}"
     return f'<path d="{path}" fill="none" stroke="#667" marker-end="url(#tip)">{title}</path>'

@@ -20,9 +20,7 @@ def to_text(graph: Graph) -> str:
         tree["rig"] = {name: _device(spec) for name, spec in graph.devices.items()}
     tree["nodes"] = {name: _node(graph, spec) for name, spec in graph.nodes.items()}
     if graph.record is not None:
-        streams = [
-            {"from": f"{node}.{output}", "queue": str(policy)} for node, output, policy in graph.record.streams
-        ]
+        streams = [{"from": f"{node}.{output}", "queue": str(policy)} for node, output, policy in graph.record.streams]
         tree["record"] = {"to": "logs", "streams": streams}
     return yaml.safe_dump(tree, sort_keys=False, width=110, allow_unicode=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,10 @@ from foveate.yaml_source import Item, clip
 
 SET = "--set "
 MAX_INCLUDES = 8
-_REFERENCE = re.compile(r"\$\{\s*([^{}$]*?)\s*\}")
+MAX_NODES = 1000  # and includes; what 8 levels of includes could multiply to has no bound
+MAX_FAULTS = 100
+MAX_TEXT = 4096  # characters of a text with `${...}` inside
+REFERENCE = re.compile(r"\$\{([^{}$]*)\}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NODE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")  # an expanded graph has part/node
 _TOP = ("foveate", "description", "params", "rig", "nodes", "record", "report")
@@ -52,8 +56,21 @@ class Flat:
     record: Item | None = None
     report: Item | None = None
     faults: list[Fault] = field(default_factory=list)
+    broken: list[Fault] = field(default_factory=list)  # those of references: nothing more is said of their places
     overrides: dict[str, dict[str, Item]] = field(default_factory=dict)  # node -> parameter -> value
-    variant_nodes: dict[str, dict[str, Item]] = field(default_factory=dict)
+
+    def add(self, fault: Fault) -> None:
+        """Note a fault. Raises GraphError when there are so many that nobody would read on."""
+        self.faults.append(fault)
+        if len(self.faults) >= MAX_FAULTS:
+            raise GraphError(
+                [*self.told(), Fault(str(self.path), 1, 1, f"{MAX_FAULTS} faults; the rest is not checked")]
+            )
+
+    def told(self) -> list[Fault]:
+        """The faults without those that only follow from a reference to nothing."""
+        places = {(fault.file, fault.line, fault.column) for fault in self.broken}
+        return self.broken + [f for f in self.faults if (f.file, f.line, f.column) not in places]
 
 
 class Expander:
@@ -64,6 +81,7 @@ class Expander:
         self.settings = settings
         self.flat = Flat(path)
         self._used: set[int] = set()
+        self._count = 0
 
     def run(self) -> Flat:
         """The flat graph; what could not be read is left out and stands in `faults`."""
@@ -71,10 +89,12 @@ class Expander:
         root = self._read(flat.path, str(flat.path))
         if root is None or not self._is_mapping(root, "a graph"):
             return flat
-        self._unknown_keys(root, _TOP)
+        self.unknown_keys(root, _TOP)
         self._version(root)
         params = self._params(root, {}, "")
         root = self._substituted(root, params)
+        for setting in self.settings:
+            setting.item = self._substituted(setting.item, params, "")
         if "rig" in root.value:
             self._rig(root.value["rig"])
         self._nodes(root, "", [flat.path])
@@ -83,13 +103,18 @@ class Expander:
         return flat
 
     def _fault(self, fault: Fault) -> None:
-        self.flat.faults.append(fault)
+        self.flat.add(fault)
+
+    def _broken(self, fault: Fault) -> None:
+        self.flat.broken.append(fault)
+        self.flat.add(fault)
 
     def _read(self, path: Path, name: str) -> Item | None:
         try:
             return yaml_source.read_file(path, name)
         except GraphError as error:
-            self.flat.faults.extend(error.faults)
+            for fault in error.faults:
+                self._fault(fault)
             return None
 
     def _is_mapping(self, item: Item, what: str) -> bool:
@@ -98,7 +123,8 @@ class Expander:
         self._fault(item.fault(f"{what} must be a mapping, not {item.kind}"))
         return False
 
-    def _unknown_keys(self, item: Item, known: tuple[str, ...], where: str = "") -> None:
+    def unknown_keys(self, item: Item, known: tuple[str, ...], where: str = "") -> None:
+        """A fault at each key of the mapping `item` that is not `known`."""
         for key in item.value:
             if key not in known:
                 self._fault(item.key_fault(key, f"unknown key '{clip(key)}'{where}{did_you_mean(key, known)}"))
@@ -108,7 +134,7 @@ class Expander:
         if version is None:
             self._fault(root.fault("missing key 'foveate': the format's version; write 'foveate: 1'"))
         elif version.value != 1 or isinstance(version.value, bool):
-            self._fault(version.fault(f"format version {clip(version.value)!r} is not known; this is foveate: 1"))
+            self._fault(version.fault(f"format version {version.shown!r} is not known; this is foveate: 1"))
 
     def _params(self, root: Item, given: dict[str, Item], prefix: str) -> dict[str, Item]:
         """The `params:` block with values from outside in place of the defaults."""
@@ -146,41 +172,55 @@ class Expander:
             return Item([self._substituted(v, params, "") for v in item.value], item.file, item.line, item.column)
         if not isinstance(item.value, str) or "${" not in item.value:
             return item
-        whole = _REFERENCE.fullmatch(item.value)
-        if whole and whole[1].startswith("rig."):
+        whole = REFERENCE.fullmatch(item.value)
+        if whole and whole[1].strip().startswith("rig."):
             return item
         if whole:
-            found = self._lookup(item, whole[1], params)
+            found = self._lookup(item, whole[1].strip(), params)
             return found if found is not None else Item(None, item.file, item.line, item.column)
         return self._interpolated(item, params)
 
     def _interpolated(self, item: Item, params: dict[str, Item]) -> Item:
-        trusted: list[str] = []
+        """A text with values inside; as a path it is the YAML's, also where a value came from `--set`."""
+        parts: list[str] = []
+        end = 0
+        for match in REFERENCE.finditer(item.value):
+            parts += [item.value[end : match.start()], self._inside(item, match[1].strip(), params)]
+            end = match.end()
+            if sum(map(len, parts)) > MAX_TEXT:
+                self._broken(item.fault(f"a text with ${{...}} becomes longer than {MAX_TEXT} characters"))
+                return Item(None, item.file, item.line, item.column)
+        parts.append(item.value[end:])
+        if any("${" in part for part in parts):
+            self._broken(item.fault("'${' without its '}'; write ${params.name} or ${rig.device}"))
+        return Item("".join(parts), item.file, item.line, item.column)
 
-        def text(match: re.Match[str]) -> str:
-            found = self._lookup(item, match[1], params)
-            if found is None or isinstance(found.value, dict | list):
-                return ""
-            if found.file.startswith(SET):
-                trusted.append(found.file)
-            value = found.value
-            return str(value).lower() if isinstance(value, bool) else str(value)
-
-        result = _REFERENCE.sub(text, item.value)
-        return Item(result, item.file, item.line, item.column)
+    def _inside(self, item: Item, name: str, params: dict[str, Item]) -> str:
+        """What the reference `name` inside a text becomes."""
+        if name.startswith("rig."):
+            self._broken(item.fault(f"a device cannot stand inside a text: ${{{clip(name)}}}"))
+            return ""
+        found = self._lookup(item, name, params)
+        if found is None:
+            return ""
+        if found.value is None or isinstance(found.value, dict | list) or "${" in str(found.value):
+            what = found.kind if not isinstance(found.value, str) else "a device"
+            self._broken(item.fault(f"{what} cannot stand inside a text: ${{{clip(name)}}}"))
+            return ""
+        return str(found.value).lower() if isinstance(found.value, bool) else str(found.value)
 
     def _lookup(self, item: Item, name: str, params: dict[str, Item]) -> Item | None:
         scope, _, key = name.partition(".")
         if scope != "params" or not key:
             hint = "; write ${params.name} or ${rig.device}"
-            self._fault(item.fault(f"unknown reference '${{{clip(name)}}}'{hint}"))
+            self._broken(item.fault(f"unknown reference '${{{clip(name)}}}'{hint}"))
             return None
         if key not in params:
-            self._fault(item.fault(f"unknown parameter '{clip(key)}' in ${{{clip(name)}}}{did_you_mean(key, params)}"))
+            self._broken(item.fault(f"unknown parameter '{clip(key)}' in ${{{clip(name)}}}{did_you_mean(key, params)}"))
             return None
         found = params[key]
-        if isinstance(found.value, str) and "${" in found.value:
-            self._fault(item.fault(f"parameter '{clip(key)}' refers to another parameter; give it a value"))
+        if _refers(found):
+            self._broken(item.fault(f"parameter '{clip(key)}' refers to another parameter; give it a value"))
             return None
         return found
 
@@ -192,9 +232,9 @@ class Expander:
         try:
             path = self.resolve(item)
         except ValueError as error:
-            self._fault(item.fault(str(error)))
+            self._fault(item.fault(clip(error, 160)))
             return None
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 - false, not OSError, for a name that is too long
             self._fault(item.fault(f"no file '{clip(item.value)}' for {what}"))
             return None
         return path
@@ -202,9 +242,8 @@ class Expander:
     def resolve(self, item: Item) -> Path:
         """The path `item` means; values of `--set` may point anywhere. Raises paths.Escape."""
         if item.file.startswith(SET):
-            if "\0" in item.value:
-                raise paths.Escape("a path holds a NUL character")
-            return Path(item.value).resolve()
+            paths.possible(item.value)
+            return Path(os.path.realpath(item.value))  # Path.resolve raises RuntimeError for a loop of links
         return paths.resolve(item.value, Path(item.file).parent, self.allowed)
 
     def _rig(self, item: Item) -> None:
@@ -214,7 +253,7 @@ class Expander:
             rig = self._read(path, str(path)) if path is not None else None
             if rig is None or not self._is_mapping(rig, "a rig"):
                 return
-            self._unknown_keys(rig, ("foveate", "description", "devices"))
+            self.unknown_keys(rig, ("foveate", "description", "devices"))
             self._version(rig)
             rig = rig.value.get("devices", Item({}, rig.file, rig.line, rig.column))
         assert rig is not None
@@ -225,7 +264,9 @@ class Expander:
                 self._fault(rig.key_fault(name, f"'{clip(name)}' is not a name (letters, digits, _)"))
                 continue
             if isinstance(device.value, str):
-                device = Item({"uri": device}, device.file, device.line, device.column, {"uri": (device.line, device.column)})
+                device = Item(
+                    {"uri": device}, device.file, device.line, device.column, {"uri": (device.line, device.column)}
+                )
             if self._is_mapping(device, f"device '{name}'"):
                 self.flat.devices[name] = device
 
@@ -239,21 +280,28 @@ class Expander:
         for name, item in nodes.value.items():
             if not _NODE.fullmatch(name):
                 self._fault(nodes.key_fault(name, f"'{clip(name)}' is not a name (letters, digits, _)"))
-            elif self._is_mapping(item, f"node '{name}'"):
+            elif self._is_mapping(item, f"node '{clip(name)}'"):
+                self._count += 1
+                if self._count > MAX_NODES:
+                    raise GraphError(
+                        [*self.flat.told(), nodes.key_fault(name, f"more than {MAX_NODES} nodes and includes")]
+                    )
                 if "include" in item.value:
                     self._include(name, item, prefix, chain)
+                elif prefix + name in self.flat.nodes:
+                    self._fault(nodes.key_fault(name, f"a second node of the name '{clip(prefix + name)}'"))
                 else:
                     self.flat.nodes[prefix + name] = item
                     self.flat.node_places[prefix + name] = (nodes, name)
 
     def _include(self, name: str, item: Item, prefix: str, chain: list[Path]) -> None:
         """Unfold another graph file in place; its nodes are called `name/node`."""
-        self._unknown_keys(item, ("include", "params", "inputs"), f" beside include in '{name}'")
+        self.unknown_keys(item, ("include", "params", "inputs"), f" beside include in '{clip(name)}'")
         path = self.file_of(item.value["include"], f"include of '{name}'")
         if path is None:
             return
         if path.resolve() in [p.resolve() for p in chain]:
-            self._fault(item.value["include"].fault(f"'{path.name}' includes itself"))
+            self._fault(item.value["include"].fault(f"'{clip(path.name)}' includes itself"))
             return
         if len(chain) > MAX_INCLUDES:
             self._fault(item.value["include"].fault(f"includes nested deeper than {MAX_INCLUDES}"))
@@ -261,7 +309,7 @@ class Expander:
         part = self._read(path, str(path))
         if part is None or not self._is_mapping(part, "an included graph"):
             return
-        self._unknown_keys(part, _PART_TOP)
+        self.unknown_keys(part, _PART_TOP)
         self._version(part)
         given = item.value.get("params")
         values = given.value if given is not None and self._is_mapping(given, "params") else {}
@@ -275,24 +323,40 @@ class Expander:
         """Connect the included graph's own `inputs:` and `outputs:` to the outside."""
         inner = f"{prefix}{name}/"
         for port, target in self._ports(part, "outputs"):
-            self.flat.aliases[f"{prefix}{name}.{port}"] = f"{inner}{target.value}"
+            node = str(target.value).rpartition(".")[0]
+            alias = f"{inner}{target.value}"
+            if not isinstance(target.value, str) or (
+                inner + node not in self.flat.nodes and alias not in self.flat.aliases
+            ):
+                self._fault(target.fault(f"output '{clip(port)}' comes from no node: {target.shown!r}"))
+            self.flat.aliases[f"{prefix}{name}.{port}"] = alias
         inputs = dict(self._ports(part, "inputs"))
         given = item.value.get("inputs")
         wires = given.value if given is not None and self._is_mapping(given, "inputs") else {}
         for port, source in wires.items():
             if port not in inputs:
-                self._fault(given.key_fault(port, f"'{name}' has no input '{clip(port)}'{did_you_mean(port, inputs)}"))
-                continue
-            node, _, inner_port = str(inputs[port].value).rpartition(".")
-            target = self.flat.nodes.get(inner + node)
-            if target is None or inner + node in before:
-                self._fault(inputs[port].fault(f"input '{port}' leads to no node: {clip(inputs[port].value)!r}"))
-                continue
-            block = target.value.setdefault("inputs", Item({}, source.file, source.line, source.column))
-            block.value[inner_port] = _absolute(source, prefix)
-            block.keys[inner_port] = (source.line, source.column)
-        for port in set(inputs) - set(wires):
-            self._fault(item.fault(f"input '{port}' of '{name}' is not connected"))
+                hint = did_you_mean(port, inputs)
+                self._fault(given.key_fault(port, f"'{clip(name)}' has no input '{clip(port)}'{hint}"))
+            else:
+                self._connect(port, inputs[port], _absolute(source, prefix), inner, before)
+        for port in inputs:
+            if port not in wires:
+                self._fault(item.fault(f"input '{clip(port)}' of '{clip(name)}' is not connected"))
+
+    def _connect(self, port: str, inside: Item, source: Item, inner: str, before: set[str]) -> None:
+        """Wire `source` to the port of a node that an included graph's input `port` names."""
+        node, _, inner_port = str(inside.value).rpartition(".")
+        target = self.flat.nodes.get(inner + node)
+        if target is None or inner + node in before:
+            self._fault(inside.fault(f"input '{clip(port)}' leads to no node: {inside.shown!r}"))
+            return
+        own = target.value.get("inputs")
+        if own is not None and not isinstance(own.value, dict):
+            return  # the checker names it
+        block = own if own is not None else Item({}, source.file, source.line, source.column)
+        value = {**block.value, inner_port: source}
+        keys = {**block.keys, inner_port: (source.line, source.column)}
+        target.value["inputs"] = Item(value, block.file, block.line, block.column, keys)
 
     def _ports(self, part: Item, key: str) -> Iterator[tuple[str, Item]]:
         block = part.value.get(key)
@@ -314,16 +378,35 @@ class Expander:
                 else:
                     device.value[name] = setting.item
                     device.keys[name] = (1, 1)
+            elif setting.path[0] == "rig":
+                self._fault(
+                    setting.item.fault("write it as rig.device.option=value; the device's address is its option 'uri'")
+                )
             elif scope in self.flat.nodes:
                 self.flat.overrides.setdefault(scope, {})[name] = setting.item
             else:
-                self._fault(setting.item.fault(f"the graph has no node '{clip(scope)}'{did_you_mean(scope, self.flat.nodes)}"))
+                self._fault(
+                    setting.item.fault(f"the graph has no node '{clip(scope)}'{did_you_mean(scope, self.flat.nodes)}")
+                )
+
+
+def _refers(item: Item) -> bool:
+    """Whether a parameter's value holds a reference; a device as a whole is a value."""
+    if isinstance(item.value, dict | list):
+        inner = item.value.values() if isinstance(item.value, dict) else item.value
+        return any(_refers(part) for part in inner)
+    if not isinstance(item.value, str) or "${" not in item.value:
+        return False
+    whole = REFERENCE.fullmatch(item.value)
+    return whole is None or not whole[1].strip().startswith("rig.")
 
 
 def _absolute(source: Item, prefix: str) -> Item:
     """An input's source with its node named from the graph's root: `/part/node.output`."""
     if isinstance(source.value, dict) and "from" in source.value:
         value = {**source.value, "from": _absolute(source.value["from"], prefix)}
-    else:
+    elif isinstance(source.value, str) and not source.value.startswith("/"):
         value = f"/{prefix}{source.value}"
+    else:
+        value = source.value
     return Item(value, source.file, source.line, source.column, source.keys)

@@ -132,10 +132,7 @@ class Graph:
 
 
 def _resolve(values: Mapping[str, Any], device: Callable[[str], Device]) -> dict[str, Any]:
-    return {
-        name: device(value.name) if isinstance(value, DeviceRef) else value
-        for name, value in values.items()
-    }
+    return {name: device(value.name) if isinstance(value, DeviceRef) else value for name, value in values.items()}
 
 
 def order(graph: Graph) -> list[str]:

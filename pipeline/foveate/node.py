@@ -151,7 +151,7 @@ class SchemaError(FoveateError):
 @cache
 def parameters_of(cls: type) -> Mapping[str, Parameter]:
     """The constructor's arguments of a node or driver class, in order."""
-    init = cls.__init__
+    init = cls.__init__  # type: ignore[misc]
     if init is object.__init__:
         return {}
     hints = typing.get_type_hints(init, include_extras=True)
@@ -185,7 +185,7 @@ def schema_of(cls: type[Node]) -> Schema:
         outputs[name] = Port(name, kind)
     if inputs and not any(port.required for port in inputs.values()):
         raise SchemaError(f"{cls.__qualname__}.step: no input triggers it; one must not be '| None'")
-    return Schema(parameters_of(cls), inputs, outputs)
+    return Schema(parameters_of(cls), inputs, outputs)  # type: ignore[arg-type]
 
 
 def _port_type(cls: type, where: str, hint: Any) -> tuple[type[Message], bool]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from foveate.yaml_source import clip
+
+MAX_LENGTH = 4096  # PATH_MAX of Linux
+
 
 def launch_folder() -> Path:
     """`launch/` of the checkout this package lies in, or the copy inside the installed package."""
@@ -38,7 +42,7 @@ def known_graphs(folders: list[Path]) -> dict[str, Path]:
 
 
 class Escape(ValueError):
-    """A path that leaves the folders a graph may use."""
+    """A path that leaves the folders a graph may use, or that no file can have."""
 
 
 def resolve(text: str, folder: Path, allowed: list[Path]) -> Path:
@@ -47,16 +51,21 @@ def resolve(text: str, folder: Path, allowed: list[Path]) -> Path:
     Links are followed before the comparison. Raises Escape for a path outside all of them; a path that
     does not exist is returned as it would lie in `folder`.
     """
-    if "\0" in text:
-        raise Escape("a path holds a NUL character")
+    possible(text)
     roots = [Path(os.path.realpath(root)) for root in (folder, launch_folder(), *allowed)]
     candidates = [Path(os.path.realpath(root / text)) for root in roots]
     inside = [path for path in candidates if any(path.is_relative_to(root) for root in roots)]
     if not inside:
-        raise Escape(
-            f"'{text[:80]}' lies outside the graph's folder; allow its folder with --data FOLDER"
-        )
-    return next((path for path in inside if path.exists()), inside[0])
+        raise Escape(f"'{clip(text)}' lies outside the graph's folder; allow its folder with --data FOLDER")
+    return next((path for path in inside if os.path.exists(path)), inside[0])  # noqa: PTH110 - no OSError
+
+
+def possible(text: str) -> None:
+    """Raises Escape for a text that cannot be the path of a file."""
+    if "\0" in text:
+        raise Escape("a path holds a NUL character")
+    if len(text) > MAX_LENGTH:
+        raise Escape(f"a path of {len(text)} characters; {MAX_LENGTH} are possible")
 
 
 def shortest(path: Path) -> str:

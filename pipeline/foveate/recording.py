@@ -48,7 +48,7 @@ class McapRecorder(Recorder):
         assert self._graph.record is not None
         for node, output, _ in self._graph.record.streams:
             kind = self._graph.nodes[node].schema.outputs[output].type
-            coder = codec.codec_of(kind)
+            coder = codec.codec_of(kind)  # type: ignore[arg-type]
             schema = self._writer.register_schema(coder.schema_name, coder.encoding, coder.schema_data)
             name = f"{node}.{output}"
             channel = self._writer.register_channel(f"/{name}", coder.encoding, schema, {"type": kind.__name__})
@@ -100,13 +100,16 @@ class Recording:
         self.path = path
         try:
             self._stream = path.open("rb")
-            self._reader = make_reader(self._stream)
-            summary = self._reader.get_summary()
         except OSError as error:
             raise RecordingError(f"{path}: cannot read: {error.strerror}") from None
+        try:
+            self._reader = make_reader(self._stream)
+            summary = self._reader.get_summary()
         except (McapError, struct.error, ValueError, EOFError) as error:
+            self._stream.close()
             raise RecordingError(f"{path}: not a complete MCAP file: {type(error).__name__} {error}".rstrip()) from None
         if summary is None:
+            self._stream.close()
             raise RecordingError(f"{path}: has no index; the run that wrote it did not end in order")
         self._summary: Any = summary
         self.metadata = {item.name: dict(item.metadata) for item in self._reader.iter_metadata()}
@@ -158,7 +161,7 @@ class Recording:
 
         Raises RecordingError for content that is no `kind`.
         """
-        coder = codec.codec_of(kind)
+        coder = codec.codec_of(kind)  # type: ignore[arg-type]
         start_ns = self.wall_start_ns
         try:
             for schema, _, message in self._reader.iter_messages(topics=[f"/{stream}"], log_time_order=True):
@@ -169,6 +172,13 @@ class Recording:
             raise
         except Exception as error:
             raise RecordingError(f"{self.path}: {stream}: {type(error).__name__}: {error}") from None
+
+    def last(self, stream: str, kind: type[Message]) -> Message | None:
+        """The last message of a stream, without reading the others; None where there is none."""
+        coder = codec.codec_of(kind)  # type: ignore[arg-type]
+        for _, _, message in self._reader.iter_messages(topics=[f"/{stream}"], log_time_order=True, reverse=True):
+            return coder.decode(message.data)
+        return None
 
     def close(self) -> None:
         self._stream.close()

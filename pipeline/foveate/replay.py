@@ -97,5 +97,5 @@ def _cost(spec: NodeSpec, log: Recording) -> int:
     """What a step took in the recorded run, if the graph does not say: its median."""
     if spec.cost_ns is not None:
         return spec.cost_ns
-    recorded = log.end.get("step_p50_ns", {}).get(spec.name)
+    recorded = log.end.get("nodes", {}).get(spec.name, {}).get("step_p50_ns")
     return int(recorded) if recorded else spec.kind.cost_ns

@@ -28,7 +28,9 @@ class Inlet:
 class Station:
     """One node with its inlets; the executor moves messages between stations."""
 
-    def __init__(self, name: str, node: Node, inlets: list[Inlet], outputs: Mapping[str, Port], inputs: Mapping[str, Port]) -> None:
+    def __init__(
+        self, name: str, node: Node, inlets: list[Inlet], outputs: Mapping[str, Port], inputs: Mapping[str, Port]
+    ) -> None:
         self.name = name
         self.node = node
         self.stats = NodeStats()
@@ -164,4 +166,3 @@ def ledgers(made: Mapping[str, Station]) -> Iterator[tuple[Wire, Queue]]:
     for station in made.values():
         for inlet in station.inlets:
             yield inlet.wire, inlet.queue
-

@@ -63,7 +63,8 @@ class _Shown:
         share = min(now / self._duration_ns, 1.0)
         filled = round(24 * share)
         bar = "#" * filled + "-" * (24 - filled)
-        return f"{self._title}  [{bar}] {100 * share:3.0f} %  {format_duration(now)} of {format_duration(self._duration_ns)}"
+        times = f"{format_duration(now)} of {format_duration(self._duration_ns)}"
+        return f"{self._title}  [{bar}] {100 * share:3.0f} %  {times}"
 
 
 class ProgressBar(_Shown):

@@ -23,6 +23,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NAMED = {"": None, "~": None, "null": None, "Null": None, "NULL": None,
           "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}  # fmt: skip
 _MAX_DIGITS = 40
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(slots=True)
@@ -51,6 +52,11 @@ class Item:
         if isinstance(self.value, list):
             return [item.plain() for item in self.value]
         return self.value
+
+    @property
+    def shown(self) -> str:
+        """The value as one short line, for messages."""
+        return "nothing" if self.value is None else clip(self.plain())
 
     @property
     def kind(self) -> str:
@@ -93,6 +99,7 @@ class _Reader:
 
         self._yaml = yaml
         self._name = name
+        self._text = text
         self._count = 0
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         self._stream = self._guarded(yaml.parse(text, Loader=loader))
@@ -113,14 +120,19 @@ class _Reader:
                 if getattr(event, "anchor", None) is not None:
                     raise self._fail(event.start_mark, "anchors (&name) are not allowed; use ${params.name}")
                 if getattr(event, "tag", None) is not None:
-                    raise self._fail(event.start_mark, f"tags ({event.tag}) are not allowed")
+                    raise self._fail(event.start_mark, f"tags ({clip(event.tag)}) are not allowed")
                 yield event
         except yaml.MarkedYAMLError as error:
             problem = " ".join(part for part in (error.context, error.problem) if part)
-            raise self._fail(error.problem_mark or error.context_mark, f"not YAML: {problem}") from None
+            raise self._fail(error.problem_mark or error.context_mark, f"not YAML: {clip(problem, 120)}") from None
         except yaml.reader.ReaderError as error:
-            character = error.character if isinstance(error.character, int) else ord(error.character)
-            raise self._fail(None, f"character #x{character:04x} is not allowed") from None
+            found = _UNPRINTABLE.search(self._text)
+            if found is None:
+                raise self._fail(None, f"not YAML: {clip(error.reason, 120)}") from None
+            before = self._text[: found.start()]
+            place = (before.count("\n") + 1, len(before) - before.rfind("\n"))
+            text = f"character #x{ord(found[0]):04x} is not allowed"
+            raise GraphError([Fault(self._name, *place, text)]) from None
 
     def document(self) -> Item:
         yaml = self._yaml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def test_frames_come_once_in_order_with_times_that_grow(make: Callable[[Path], C
     camera, clock = make(tmp_path), VirtualClock()
     camera.open(clock)
     frames = take(camera, clock, 8)
-    assert all(b.seq - a.seq == 1 and b.lost_before == 0 for a, b in zip(frames, frames[1:], strict=False))
-    assert all(b.stamp.t_ns - a.stamp.t_ns == camera.period_ns for a, b in zip(frames, frames[1:], strict=False))
+    assert all(b.seq - a.seq == 1 and b.lost_before == 0 for a, b in itertools.pairwise(frames))
+    assert all(b.stamp.t_ns - a.stamp.t_ns == camera.period_ns for a, b in itertools.pairwise(frames))
     assert all(f.stamp.t_ns <= clock.now_ns() for f in frames)
     camera.close()
 
@@ -129,7 +130,13 @@ def test_a_reader_that_is_late_loses_frames_and_is_told_how_many(tmp_path: Path)
 
 def test_ids_unwrap_across_65535_to_1() -> None:
     ids = FrameIds()
-    assert [ids.unwrap(i) for i in (65534, 65535, 1, 2, 5)] == [(65534, 0), (65535, 0), (65536, 0), (65537, 0), (65540, 2)]
+    assert [ids.unwrap(i) for i in (65534, 65535, 1, 2, 5)] == [
+        (65534, 0),
+        (65535, 0),
+        (65536, 0),
+        (65537, 0),
+        (65540, 2),
+    ]
 
 
 def test_the_twin_starts_near_the_wrap_and_its_numbers_go_on(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def test_settling_is_predicted_truthfully() -> None:
     assert mirror.reading(settle_ns // 2, 1_000_000).moved
 
 
-@pytest.mark.parametrize("bad", [[math.nan, 0.0], [0.0, math.inf], [-math.inf, 0.0], [1e308, 0.0], [0.3, 0.0], [0.0], [0.0, 0.0, 0.0]])
+@pytest.mark.parametrize(
+    "bad", [[math.nan, 0.0], [0.0, math.inf], [-math.inf, 0.0], [1e308, 0.0], [0.3, 0.0], [0.0], [0.0, 0.0, 0.0]]
+)
 def test_what_is_out_of_range_is_refused_by_name_and_nothing_moves(bad: list[float]) -> None:
     mirror, clock = make()
     with pytest.raises(OutOfRange) as caught:
@@ -77,7 +79,9 @@ def test_it_parks_when_closed_and_may_be_closed_twice() -> None:
         mirror.goto(np.zeros(2))
 
 
-numbers = st.one_of(st.floats(-0.3, 0.3), st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([1e308, -1e308, 5e-324]))
+numbers = st.one_of(
+    st.floats(-0.3, 0.3), st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([1e308, -1e308, 5e-324])
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -103,7 +107,9 @@ def test_mir2_a_million_commands_at_the_input() -> None:
     mirror, _ = make()
     rng = np.random.default_rng(2)
     special = np.array([math.nan, math.inf, -math.inf, 1e308, -1e308, 0.24, -0.24, np.nextafter(0.24, 1)])
-    values = np.where(rng.random((1_000_000, 2)) < 0.1, rng.choice(special, (1_000_000, 2)), rng.normal(0, 0.2, (1_000_000, 2)))
+    values = np.where(
+        rng.random((1_000_000, 2)) < 0.1, rng.choice(special, (1_000_000, 2)), rng.normal(0, 0.2, (1_000_000, 2))
+    )
     good = (np.abs(values) <= mirror.limit_rad).all(axis=1)
     accepted = 0
     for row, expected in zip(values[:200_000], good[:200_000], strict=True):

@@ -181,7 +181,9 @@ def test_optional_inputs_give_the_newest_and_stay() -> None:
 
     both = Both()
     nodes: dict[str, Node] = {"a": Numbers(count=4, period_ns=10), "b": Numbers(count=2, period_ns=15), "both": both}
-    result = Run(graph_of(nodes, ["a.out -> both.value", "b.out -> both.other"]), "virtual", replace=nodes).execute(None)
+    result = Run(graph_of(nodes, ["a.out -> both.value", "b.out -> both.other"]), "virtual", replace=nodes).execute(
+        None
+    )
     assert result.balanced
     assert both.seen == [(0, None), (1, 0), (2, 1), (3, 1)] or both.seen == [(0, 0), (1, 0), (2, 1), (3, 1)]
     assert number(3).expected.flags.writeable is False

@@ -16,7 +16,9 @@ limits_of = st.sampled_from(sorted(CLASSES)).map(CLASSES.__getitem__)
 
 
 @given(limits_of, steps, st.floats(-1, 1))
-def test_a_profile_ends_at_rest_on_its_target_within_the_limits(limits: AxisLimits, distance: float, part: float) -> None:
+def test_a_profile_ends_at_rest_on_its_target_within_the_limits(
+    limits: AxisLimits, distance: float, part: float
+) -> None:
     speed, place = part * limits.velocity_rad_s, 0.0
     for duration, acceleration in profile(distance, speed, limits):
         assert duration > 0 and abs(acceleration) <= limits.acceleration_rad_s2 * (1 + 1e-9)
@@ -62,7 +64,9 @@ def test_the_closed_form_is_the_integral_also_when_a_move_is_replaced(name: str)
 
 @settings(max_examples=40)
 @given(limits_of, st.lists(st.tuples(st.floats(1e-4, 5e-3), st.floats(-0.2, 0.2)), min_size=1, max_size=8))
-def test_position_and_velocity_are_continuous_and_the_past_stays(limits: AxisLimits, moves: list[tuple[float, float]]) -> None:
+def test_position_and_velocity_are_continuous_and_the_past_stays(
+    limits: AxisLimits, moves: list[tuple[float, float]]
+) -> None:
     axis, t_s = Axis(limits), 0.0
     seen: list[tuple[float, float]] = []
     for gap, target in moves:

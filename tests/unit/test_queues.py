@@ -49,7 +49,11 @@ def test_a_queue_keeps_what_its_policy_says_and_the_ledger_balances(policy: Poli
 
 
 def test_every_drop_has_its_reason() -> None:
-    for policy, reason in ((Policy("latest"), "replaced"), (Policy("fifo", 1), "full"), (Policy("every", 2), "skipped")):
+    for policy, reason in (
+        (Policy("latest"), "replaced"),
+        (Policy("fifo", 1), "full"),
+        (Policy("every", 2), "skipped"),
+    ):
         queue = Queue(policy)
         queue.put(number(0), 0)
         queue.put(number(1), 0)
@@ -74,7 +78,9 @@ def test_a_closed_queue_takes_nothing_and_says_so() -> None:
     assert queue.ledger.dropped == {"closed": 3}
 
 
-@pytest.mark.parametrize("text", ["", "newest", "fifo", "fifo()", "fifo(0)", "block(-1)", "every(x)", "latest(2)", "fifo(1", "fifo(1e3)"])
+@pytest.mark.parametrize(
+    "text", ["", "newest", "fifo", "fifo()", "fifo(0)", "block(-1)", "every(x)", "latest(2)", "fifo(1", "fifo(1e3)"]
+)
 def test_unknown_policies_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="unknown queue"):
         Policy.parse(text)

@@ -13,7 +13,9 @@ from foveate.run import Result, Run
 from tests.conftest import Collect, MemoryRecorder, Numbers, Pass, graph_of, number, value_of
 
 
-def run(nodes: dict[str, Node], wires: list[str], costs: dict[str, int] | None = None, duration: int | None = None) -> Result:
+def run(
+    nodes: dict[str, Node], wires: list[str], costs: dict[str, int] | None = None, duration: int | None = None
+) -> Result:
     result = Run(graph_of(nodes, wires, costs), "virtual", replace=nodes).execute(duration)
     assert result.balanced
     return result
@@ -115,7 +117,12 @@ def test_a_source_that_cannot_be_simulated_is_refused_by_name() -> None:
 def test_the_same_graph_gives_the_same_messages(period: int, costs: list[int], queues: list[str]) -> None:
     def once() -> tuple[dict[str, list[int]], list[object]]:
         nodes: dict[str, Node] = {"a": Numbers(count=40, period_ns=period), "b": Pass(), "c": Pass(), "d": Feedback()}
-        wires = [f"a.out -> b.value {queues[0]}", f"a.out -> c.value {queues[1]}", f"b.out -> d.value {queues[2]}", "c.out -> d.back"]
+        wires = [
+            f"a.out -> b.value {queues[0]}",
+            f"a.out -> c.value {queues[1]}",
+            f"b.out -> d.value {queues[2]}",
+            "c.out -> d.back",
+        ]
         recorder = MemoryRecorder()
         graph = graph_of(nodes, wires, dict(zip("bcd", costs, strict=True)), record=("a.out", "b.out", "d.out"))
         made = Run(graph, "virtual", replace=nodes)
@@ -135,5 +142,7 @@ def test_a_message_no_output_declares_is_a_failure_that_names_the_node() -> None
 
     nodes: dict[str, Node] = {"a": Numbers(count=1), "odd": Wrong()}
     result = Run(graph_of(nodes, ["a.out -> odd.value"]), "virtual", replace=nodes).execute(None)
-    with pytest.raises(FoveateError, match=r"node 'odd' failed in step \(value at 0.0000 s\): TypeError: step returned str"):
+    with pytest.raises(
+        FoveateError, match=r"node 'odd' failed in step \(value at 0.0000 s\): TypeError: step returned str"
+    ):
         raise result.failure or AssertionError

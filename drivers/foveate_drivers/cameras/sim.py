@@ -54,8 +54,8 @@ class SimCamera(Camera):
         """`field`: full horizontal angle of view; `offset`: a fixed camera's place along the rig's x."""
         self._world = world
         self._mirror = through
-        self.pinhole = Pinhole.from_field(width, height, field)
-        self.period_ns = round(1e9 / rate)
+        self._lens = self.pinhole = Pinhole.from_field(width, height, field)
+        self._period_ns = self.period_ns = round(1e9 / rate)
         self._exposure_ns = round(exposure * 1e9)
         self._readout_ns = round(readout * 1e9)
         if through is None:
@@ -73,7 +73,7 @@ class SimCamera(Camera):
     def open(self, clock: Clock) -> None:
         full_well, read_noise, vignetting, seed = self._sensor_options
         self._sensor = Sensor(
-            self.pinhole.width, self.pinhole.height, full_well_e=full_well, read_noise_e=read_noise,
+            self._lens.width, self._lens.height, full_well_e=full_well, read_noise_e=read_noise,
             vignetting=vignetting, seed=seed,
         )  # fmt: skip
         self._clock = clock
@@ -88,7 +88,7 @@ class SimCamera(Camera):
         return DeviceInfo(self.uri, "foveate", "sim", simulated=True)
 
     def _middle_ns(self, index: int) -> int:
-        return self._start_ns + self._exposure_ns // 2 + index * self.period_ns
+        return self._start_ns + self._exposure_ns // 2 + index * self._period_ns
 
     def _ready_ns(self, index: int) -> int:
         return self._middle_ns(index) + self._exposure_ns // 2 + self._readout_ns
@@ -102,7 +102,7 @@ class SimCamera(Camera):
         now_ns = self._clock.now_ns()
         if now_ns < self._ready_ns(self._index):
             raise Timeout(self.uri, "read", f"no frame within {timeout_s:g} s")
-        behind = (now_ns - self._ready_ns(self._index)) // self.period_ns
+        behind = (now_ns - self._ready_ns(self._index)) // self._period_ns
         self._index += max(0, int(behind) - self._buffers + 1)  # the buffers were full: these were not kept
         middle_ns = self._middle_ns(self._index)
         image = self._sensor.expose(self._light(middle_ns), self._index)
@@ -119,7 +119,7 @@ class SimCamera(Camera):
             return self._render(invert(self.rig_from_camera), t_s)
         middle_s, half_s = middle_ns / 1e9, self._exposure_ns / 2e9
         ends = [self._mirror.true_angle(middle_s + offset) for offset in (-half_s, 0.0, half_s)]
-        smear_px = 2 * np.ptp(ends, axis=0).max() * self.pinhole.focal_px
+        smear_px = 2 * np.ptp(ends, axis=0).max() * self._lens.focal_px
         parts = int(np.clip(np.ceil(smear_px / (2 * _SMEAR_PX)), 1, _MOST_PARTS))
         if parts == 1:
             return self._render(self._view(ends[1]), t_s)
@@ -137,8 +137,7 @@ class SimCamera(Camera):
         return self._mirror.geometry.camera_from_rig(angle_rad)
 
     def _render(self, camera_from_rig: NDArray[np.float64], t_s: float) -> Pixels:
-        image_from_plane = self.pinhole.image_from_plane(camera_from_rig, self._world.range_m)
+        image_from_plane = self._lens.image_from_plane(camera_from_rig, self._world.range_m)
         return self._world.scene.render(
-            image_from_plane, self.pinhole.width, self.pinhole.height, self.encoding == "BGR8", t_s
+            image_from_plane, self._lens.width, self._lens.height, self.encoding == "BGR8", t_s
         )
-

@@ -51,7 +51,7 @@ class ProceduralScene:
         self._color = Texture(self.town.image, width_m)
         gray = cv2.cvtColor(self.town.image, cv2.COLOR_BGR2GRAY)
         self._gray = Texture(gray, width_m)
-        self._sun = tuple(float(v) for v in rng.uniform(-0.8, 0.8, 2))
+        self._sun = (float(rng.uniform(-0.8, 0.8)), float(rng.uniform(-0.8, 0.8)))
         self._shadow = float(rng.uniform(0.35, 0.6))
         self.movers: list[_Mover] = []
         self._add_vehicles(rng, vehicles)

@@ -26,9 +26,17 @@ class Truth:
 class Scene(Protocol):
     """What the simulated cameras look at."""
 
-    names: tuple[str, ...]
-    width_m: float
-    height_m: float
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names of the labels."""
+
+    @property
+    def width_m(self) -> float:
+        """Of the plane."""
+
+    @property
+    def height_m(self) -> float:
+        """Of the plane."""
 
     def truth(self, t_s: float) -> Truth:
         """Every object at `t_s` seconds."""
@@ -74,9 +82,7 @@ class Texture:
 def pixels_per_metre(image_from_plane: Matrix, width: int, height: int) -> float:
     """The local scale of a plane-to-image homography at the image's centre."""
     plane_from_image = np.linalg.inv(image_from_plane)
-    points = plane_from_image @ np.array(
-        [[width / 2, width / 2 + 1.0], [height / 2, height / 2], [1.0, 1.0]]
-    )
+    points = plane_from_image @ np.array([[width / 2, width / 2 + 1.0], [height / 2, height / 2], [1.0, 1.0]])
     x, y = points[:2] / points[2]
     return float(1.0 / max(np.hypot(x[1] - x[0], y[1] - y[0]), 1e-9))
 
@@ -114,9 +120,7 @@ class Sprite:
         )
         corners = corners[:2] / corners[2]
         x0, y0 = np.maximum(np.floor(corners.min(axis=1)).astype(int), 0)
-        x1, y1 = np.minimum(
-            np.ceil(corners.max(axis=1)).astype(int) + 1, [onto.shape[1], onto.shape[0]]
-        )
+        x1, y1 = np.minimum(np.ceil(corners.max(axis=1)).astype(int) + 1, [onto.shape[1], onto.shape[0]])
         if x1 <= x0 or y1 <= y0:
             return
         shift = np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0], [0.0, 0.0, 1.0]])

@@ -44,9 +44,7 @@ def _finish(
     return Sprite(np.clip(image + 0.5, 0, 255).astype(np.uint8), PX_PER_M, (x0, y0, x1, y1))
 
 
-def _oriented(
-    points_m: NDArray[np.float64], heading_rad: float, side: int, scale: float
-) -> NDArray[np.int32]:
+def _oriented(points_m: NDArray[np.float64], heading_rad: float, side: int, scale: float) -> NDArray[np.int32]:
     cos, sin = np.cos(heading_rad), np.sin(heading_rad)
     turned = points_m @ np.array([[cos, sin], [-sin, cos]])
     return np.round((turned * scale + (side - 1) / 2) * 16).astype(np.int32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import cv2
@@ -125,8 +126,8 @@ def _blocks(
 ) -> None:  # fmt: skip
     """What lies between the streets: houses, lawns, squares, car parks."""
     rng = paint.rng
-    for (y0, h0), (y1, h1) in zip(first[:-1], first[1:], strict=True):
-        for (x0, w0), (x1, w1) in zip(second[:-1], second[1:], strict=True):
+    for (y0, h0), (y1, h1) in itertools.pairwise(first):
+        for (x0, w0), (x1, w1) in itertools.pairwise(second):
             box = (x0 + w0 / 2 + walk, y0 + h0 / 2 + walk, x1 - w1 / 2 - walk, y1 - h1 / 2 - walk)
             area = rectangle(*box)
             kind = rng.choice(["houses", "houses", "houses", "park", "square", "cars"])
@@ -272,7 +273,9 @@ def _wear(paint: _Painter) -> None:
     fine = rng.standard_normal((paint.height // 2, paint.width // 2), dtype=np.float32) * 5.0
     coarse = rng.standard_normal((paint.height // 40 + 2, paint.width // 40 + 2), dtype=np.float32) * 6.0
     size = (paint.width, paint.height)
-    noise = cv2.resize(fine, size, interpolation=cv2.INTER_LINEAR) + cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
+    noise = cv2.resize(fine, size, interpolation=cv2.INTER_LINEAR) + cv2.resize(
+        coarse, size, interpolation=cv2.INTER_CUBIC
+    )
     cv2.add(paint.image, cv2.merge([noise, noise, noise]), dst=paint.image, dtype=cv2.CV_8U)
 
 
@@ -312,7 +315,9 @@ def _tree(rng: np.random.Generator, sun: Points) -> Sprite:
     move = np.array([[1, 0, sun[0] * 3.0 * 40], [0, 1, sun[1] * 3.0 * 40]], np.float64)
     shadow = cv2.GaussianBlur(cv2.warpAffine(mask, move, (side, side)), (0, 0), 5).astype(np.float32) / 255 * 0.5
     leaf = sum(
-        cv2.resize(rng.standard_normal((side // n + 2,) * 2, dtype=np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+        cv2.resize(
+            rng.standard_normal((side // n + 2,) * 2, dtype=np.float32), (side, side), interpolation=cv2.INTER_CUBIC
+        )
         for n in (4, 12, 30)
     )
     solid = cv2.GaussianBlur(mask, (0, 0), 1.5).astype(np.float32) / 255
@@ -332,7 +337,9 @@ def _trees(paint: _Painter, town: Town, sun: Points) -> None:
             continue
         for _ in range(int((high - low).prod() / rng.uniform(90, 260))):
             at = rng.uniform(low, high)
-            pixel = np.round((paint.plane(at) * paint.px_per_m + np.array([paint.width, paint.height]) / 2) / 4).astype(int)
+            pixel = np.round((paint.plane(at) * paint.px_per_m + np.array([paint.width, paint.height]) / 2) / 4).astype(
+                int
+            )
             inside = 0 <= pixel[0] < paint.regions.shape[1] and 0 <= pixel[1] < paint.regions.shape[0]
             if inside and paint.regions[pixel[1], pixel[0]] != ROOF:
                 paint.draw(kinds[rng.integers(len(kinds))], at)

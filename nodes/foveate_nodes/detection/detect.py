@@ -90,6 +90,7 @@ class Detect(Node):
 
     def _shape(self, inputs: list[TensorInfo], outputs: list[TensorInfo], manifest: Manifest | None) -> None:
         """Read layout and class names off the model; ModelError when it is no such detector."""
+
         def refuse(text: str) -> ModelError:
             return ModelError(str(self._model), "detect with it", text)
 
@@ -133,9 +134,10 @@ class Detect(Node):
         box, sigma, score, label = self._decode(raw)
         height, width = frame.image.shape[:2]
         limits = np.array([width, height, width, height], np.float32)
+        box_px = np.clip(box / scale, 0, limits).astype(np.float32)
+        sigma_px = (sigma / scale).astype(np.float32)
         return Boxes(
-            frame.stamp, np.clip(box / scale, 0, limits), sigma / scale, score, label, self.names,
-            width, height, frame.seq, frame.mirror,
+            frame.stamp, box_px, sigma_px, score, label, self.names, width, height, frame.seq, frame.mirror,
         )  # fmt: skip
 
     def _letterbox(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
@@ -155,7 +157,7 @@ class Detect(Node):
         planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
         return np.ascontiguousarray(planes[None], np.float32), scale
 
-    def _decode(self, raw: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+    def _decode(self, raw: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
         """(box x0 y0 x1 y1, sigma, score, label) of what passes the threshold and the suppression."""
         classes = len(self.names)
         chance = raw[:, 5 : 5 + classes]

@@ -120,9 +120,8 @@ class GazeScheduler(Node):
         p = objects.probability
         vague = np.minimum(objects.sigma_rad.max(axis=1) / _VAGUE_RAD, 1.0) ** 2
         unsure = 4 * p * (1 - p) + 0.3 * vague * p
-        gain = (
-            worth * p * (1 - np.exp(-((age_s / after_s) ** 2)))
-            + doubt * unsure * (1 - np.exp(-((age_s / _SOON_S) ** 2)))
+        gain = worth * p * (1 - np.exp(-((age_s / after_s) ** 2))) + doubt * unsure * (
+            1 - np.exp(-((age_s / _SOON_S) ** 2))
         )
         half = np.array(self._view.half_field_rad)
         inside = normal_inside(np.maximum(half - objects.extent_rad / 2, half / 4), objects.sigma_rad).prod(axis=1)

@@ -38,12 +38,12 @@ class Grid:
     @cached_property
     def azimuth_rad(self) -> Array:
         """Centres of the columns."""
-        return self.left_rad + (np.arange(self.columns) + 0.5) * self.cell_rad
+        return self.left_rad + (np.arange(self.columns, dtype=np.float64) + 0.5) * self.cell_rad
 
     @cached_property
     def elevation_rad(self) -> Array:
         """Centres of the rows."""
-        return self.top_rad + (np.arange(self.rows) + 0.5) * self.cell_rad
+        return self.top_rad + (np.arange(self.rows, dtype=np.float64) + 0.5) * self.cell_rad
 
     @cached_property
     def directions_rad(self) -> Array:

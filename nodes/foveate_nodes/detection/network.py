@@ -64,9 +64,7 @@ def grid(height: int, width: int) -> Tensor:
     """Cells x 3: x, y (cell units) and stride, in the order of `Detector`'s output."""
     parts = []
     for stride in STRIDES:
-        y, x = torch.meshgrid(
-            torch.arange(height // stride), torch.arange(width // stride), indexing="ij"
-        )
+        y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
         parts.append(torch.stack([x.flatten(), y.flatten(), torch.full((x.numel(),), stride)], 1))
     return torch.cat(parts).float()
 

@@ -123,11 +123,9 @@ class ObjectMap(Node):
         sigma = np.where(edge, np.maximum(sigma, extent / 3), sigma)
         if boxes.mirror.moved:
             sigma = sigma * 3.0
-        return place, sigma**2 + self._model_var, extent, edge.any(axis=1)
+        return place, np.asarray(sigma**2 + self._model_var, np.float64), extent, np.asarray(edge.any(axis=1))
 
-    def _match(
-        self, place: Array, variance: Array, extent: Array, label: int, taken: NDArray[np.bool_]
-    ) -> int | None:
+    def _match(self, place: Array, variance: Array, extent: Array, label: int, taken: NDArray[np.bool_]) -> int | None:
         """The known object a detection is: within the gate, or sharing much of its box."""
         if not len(self._ids):
             return None

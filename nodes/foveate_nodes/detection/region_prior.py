@@ -29,7 +29,8 @@ _MEMORY = 0.3  # share of the newest frame in the running average of the regions
 # Objects per square degree of each region, measured over 12 rendered towns (not those of the tests)
 # with the network's own regions.
 DENSITY = {
-    "vegetation": 0.0026, "road": 0.008, "pavement": 0.022, "roof": 0.003, "ground": 0.003, "vehicle": 0.48, "person": 0.45,
+    "vegetation": 0.0026, "road": 0.008, "pavement": 0.022, "roof": 0.003, "ground": 0.003,
+    "vehicle": 0.48, "person": 0.45,
 }  # fmt: skip
 
 
@@ -86,8 +87,14 @@ class RegionPrior(Node):
         provider, threads = self._options
         backend: Backend = catalog.load("drivers", "backend.onnx")(self._model, provider=provider, threads=threads)
         shapes = [item.shape for item in (*backend.inputs, *backend.outputs)]
-        if len(shapes) != 2 or any(len(s) != 4 for s in shapes) or shapes[0][1] != 3 or shapes[1][1] != len(manifest.classes):
-            text = f"inputs and outputs are {shapes}; it must take 1 x 3 x H x W and give 1 x {len(manifest.classes)} x H/4 x W/4"
+        if (
+            len(shapes) != 2
+            or any(len(s) != 4 for s in shapes)
+            or shapes[0][1] != 3
+            or shapes[1][1] != len(manifest.classes)
+        ):
+            given = f"1 x {len(manifest.classes)} x H/4 x W/4"
+            text = f"inputs and outputs are {shapes}; it must take 1 x 3 x H x W and give {given}"
             raise ModelError(str(self._model), "segment with it", text)
         self._backend = backend
         return manifest

@@ -18,7 +18,7 @@ class Score:
     """Results of one run against the truth."""
 
     total: int  # objects in the truth
-    found_s: dict[int, float] = field(default_factory=dict)  # object -> when first reported
+    found_s: dict[int, float] = field(default_factory=dict)  # object -> seconds from its appearance to its first report
     labels: dict[int, str] = field(default_factory=dict)
     error_rad: list[float] = field(default_factory=list)  # of every matched report, each truth moment
     reported: int = 0  # objects reported, summed over truth moments
@@ -36,7 +36,7 @@ class Score:
         return self.right / self.reported if self.reported else float("nan")
 
     def time_to(self, share: float) -> float | None:
-        """Seconds until `share` of all objects had been found; None if never."""
+        """Seconds after their appearance within which `share` of all objects were found; None if never."""
         need = int(np.ceil(share * self.total - 1e-9))
         times = sorted(self.found_s.values())
         return times[need - 1] if 0 < need <= len(times) else None
@@ -46,7 +46,7 @@ class Score:
         return float(np.quantile(self.error_rad, quantile) * 1e3) if self.error_rad else float("nan")
 
     def curve(self, until_s: float, points: int = 200) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(seconds, share of objects found by then)."""
+        """(seconds since an object appeared, share of objects found by then)."""
         times = np.linspace(0, until_s, points)
         found = np.sort(list(self.found_s.values()))
         return times, np.searchsorted(found, times, side="right") / max(self.total, 1)
@@ -96,15 +96,17 @@ def match(found: Objects, truth: Objects) -> list[tuple[int, int]]:
 def score(found: Iterable[Objects], truth: Iterable[Objects]) -> Score:
     """Compare reports with the truth at the same moments; both ordered by time.
 
-    A report is compared with the truth interpolated to its own time. Objects count as present from the
-    moment the truth names them.
+    A report is compared with the truth interpolated to its own time. An object's clock starts when the
+    truth first names it, so one that walks in late is not late to be found.
     """
     truths = list(truth)
     result = Score(0)
     everyone: dict[int, str] = {}
+    since_ns: dict[int, int] = {}
     for moment in truths:
         for identity, label in zip(moment.id.tolist(), moment.label.tolist(), strict=True):
             everyone.setdefault(identity, moment.names[label])
+            since_ns.setdefault(identity, moment.stamp.t_ns)
     result.total, result.labels = len(everyone), everyone
     if not truths:
         return result
@@ -114,7 +116,8 @@ def score(found: Iterable[Objects], truth: Iterable[Objects]) -> Score:
         here = _at(truths, times, t_ns)
         pairs = match(report, here)
         for _, j in pairs:
-            result.found_s.setdefault(int(here.id[j]), t_ns / 1e9)
+            identity = int(here.id[j])
+            result.found_s.setdefault(identity, max(t_ns - since_ns[identity], 0) / 1e9)
         if k % 6 == 0:
             sure = len(judged(report, here))
             result.reported += sure

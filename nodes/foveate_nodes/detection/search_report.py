@@ -80,7 +80,8 @@ def _lines(runs: list[_Run]) -> list[str]:
         s = run.score
         t90 = s.time_to(0.9)
         lines.append(
-            f"{run.name:<8} found {len(s.found_s)} of {s.total} objects (recall {s.recall:.0%}, precision {s.precision:.0%}), "
+            f"{run.name:<8} found {len(s.found_s)} of {s.total} objects "
+            f"(recall {s.recall:.0%}, precision {s.precision:.0%}), "
             f"90 % after {f'{t90:.2f} s' if t90 is not None else 'never'}, position error {s.error_mrad():.2f} mrad"
         )
     for other in runs[1:]:
@@ -116,24 +117,22 @@ class _Projection:
 
 def _panorama(log: Recording, run: _Run) -> str:
     """The wide image as SVG with layers that can be switched."""
-    frames = _stream(log, "wide.frame", Frame)
-    if not frames:
+    frame = log.last("wide.frame", Frame)
+    if not isinstance(frame, Frame):
         return "<p>The wide image was not recorded.</p>"
-    image = frames[-1].image
+    image = frame.image
     height, width = image.shape[:2]
     projection = _Projection(log, width, height)
     parts = [f'<svg id="panorama" viewBox="0 0 {width} {height}">', _picture(image, ".jpg", width, height)]
-    maps = _stream(log, "belief.map", ProbabilityMap)
-    priors = _stream(log, "prior.prior", ProbabilityMap)
-    if priors:
-        parts.append(f'<g class="prior">{_heat(priors[-1], projection, width, height)}</g>')
-    if maps:
-        parts.append(f'<g class="belief">{_heat(maps[-1], projection, width, height)}</g>')
+    for layer, stream in (("prior", "prior.prior"), ("belief", "belief.map")):
+        shown = log.last(stream, ProbabilityMap)
+        if isinstance(shown, ProbabilityMap):
+            parts.append(f'<g class="{layer}">{_heat(shown, projection, width, height)}</g>')
     gazes = _stream(log, "aim.target", Gaze)
     if gazes:
         places = projection.pixels(np.array([projection.gaze(gaze.angle_rad) for gaze in gazes]))
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(f'<g class="path"><polyline points="{path}" fill="none" stroke="#fff" stroke-opacity=".45" stroke-width=".7"/>')
+        parts.append(f'<g class="path"><polyline points="{path}" class="track"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.6" fill="#ff0"/>' for x, y in places]
         parts.append("</g>")
     parts.append(_objects(log, run, projection))
@@ -160,7 +159,10 @@ def _objects(log: Recording, run: _Run, projection: _Projection) -> str:
         if int(i) not in matched:
             x, y = projection.pixels(last.direction_rad[i])
             name = last.names[int(last.label[i])]
-            parts.append(f'<path class="false" d="M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10"><title>reported {html.escape(name)}, nothing there</title></path>')
+            parts.append(
+                f'<path class="false" d="M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10">'
+                f"<title>reported {html.escape(name)}, nothing there</title></path>"
+            )
     return "".join(parts) + "</g>"
 
 
@@ -169,7 +171,8 @@ def _picture(image: NDArray[np.uint8], suffix: str, width: float, height: float,
     _, data = cv2.imencode(suffix, image, options)
     kind = {".jpg": "jpeg", ".png": "png"}[suffix]
     text = base64.b64encode(data.tobytes()).decode()
-    return f'<image x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" href="data:image/{kind};base64,{text}"/>'
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<image {place} preserveAspectRatio="none" href="data:image/{kind};base64,{text}"/>'
 
 
 def _heat(message: ProbabilityMap, projection: _Projection, width: int, height: int) -> str:
@@ -190,12 +193,10 @@ def _heat(message: ProbabilityMap, projection: _Projection, width: int, height: 
 
 def _page(runs: list[_Run], panorama: str) -> str:
     end_s = max(run.end_s for run in runs)
-    curves = [
-        Line(run.name, *run.score.curve(run.end_s), _COLORS[i % len(_COLORS)]) for i, run in enumerate(runs)
-    ]
-    recall = chart(curves, "seconds", "share of objects found", 1.0)
+    curves = [Line(run.name, *run.score.curve(run.end_s), _COLORS[i % len(_COLORS)]) for i, run in enumerate(runs)]
+    recall = chart(curves, "seconds since the object appeared", "share of objects found", 1.0)
     rows = "".join(_score_row(run) for run in runs)
-    headline = html.escape(" · ".join(_lines(runs)[len(runs):]) or _lines(runs)[0])
+    headline = html.escape(" · ".join(_lines(runs)[len(runs) :]) or _lines(runs)[0])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Wide-area search</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
@@ -209,14 +210,16 @@ def _page(runs: list[_Run], panorama: str) -> str:
 <label><input type="checkbox" data-layer="prior"> prior from the regions</label>
 <label><input type="checkbox" checked data-layer="path"> looks</label>
 <label><input type="checkbox" checked data-layer="objects"> objects
-(<span class="k found">found</span>, <span class="k missed">missed</span>, <span class="k false">reported, nothing there</span>)</label></p>
+(<span class="k found">found</span>, <span class="k missed">missed</span>,
+<span class="k false">reported, nothing there</span>)</label></p>
 {panorama}
 <h2>Recall over time</h2>{recall}
 <p class="note">Comparisons run in simulated time on the same world for {end_s:.3g} s.</p>
 <h2>Nodes</h2>{_node_table(runs[0])}
 <h2>Where every message went</h2>{_ledger_table(runs[0])}
 <script>for(const box of document.querySelectorAll("[data-layer]")){{
-const set=()=>document.querySelectorAll("#panorama ."+box.dataset.layer).forEach(e=>e.style.display=box.checked?"":"none");
+const layers=document.querySelectorAll("#panorama ."+box.dataset.layer);
+const set=()=>layers.forEach(e=>e.style.display=box.checked?"":"none");
 box.onchange=set;set()}}</script>
 </body></html>
 """
@@ -249,7 +252,8 @@ def _node_table(run: _Run) -> str:
             f'<rect width="{200 * p50 / longest:.1f}" height="12" class="p50"/></svg>'
         )
         rows.append(
-            f"<tr><td>{html.escape(name)}</td><td>{n['steps']:.0f}</td><td>{n['rate_hz']:.1f}</td><td>{p50 / 1e6:.2f}</td>"
+            f"<tr><td>{html.escape(name)}</td><td>{n['steps']:.0f}</td><td>{n['rate_hz']:.1f}</td>"
+            f"<td>{p50 / 1e6:.2f}</td>"
             f"<td>{p99 / 1e6:.2f}</td><td>{n['step_p50_ns'] / 1e6:.2f}</td><td>{bar}</td></tr>"
         )
     return (
@@ -275,6 +279,7 @@ body{font:15px/1.45 system-ui,sans-serif;max-width:1100px;margin:24px auto;paddi
 h1{margin-bottom:4px} h2{margin:28px 0 8px} .headline{font-size:18px;color:#1565c0;margin:0 0 16px}
 table{border-collapse:collapse;font-size:14px} th,td{padding:4px 10px;text-align:right;border-bottom:1px solid #dde}
 th:first-child,td:first-child{text-align:left} thead th{background:#f2f4f8}
+polyline.track{fill:none;stroke:#fff;stroke-opacity:.45;stroke-width:.7}
 #panorama{width:100%;background:#111;border-radius:6px} .switches label{margin-right:18px;font-size:14px}
 rect.found{fill:none;stroke:#2ee65a;stroke-width:1.6} rect.missed{fill:none;stroke:#ff2d2d;stroke-width:2.2}
 path.false{stroke:#ff9d00;stroke-width:2;fill:none} .k{font-weight:600} .k.found{color:#1a9c3c} .k.missed{color:#d21}

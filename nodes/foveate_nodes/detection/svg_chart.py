@@ -41,12 +41,15 @@ def chart(lines: Sequence[Line], x_label: str, y_label: str, y_top: float) -> st
         parts.append(f'<text x="{px(tick):.1f}" y="{_TOP + height + 16}" text-anchor="middle">{tick:.3g}</text>')
     parts.append(f'<text x="{_LEFT + width / 2}" y="{_H - 8}" text-anchor="middle">{html.escape(x_label)}</text>')
     parts.append(
-        f'<text transform="translate(13,{_TOP + height / 2}) rotate(-90)" text-anchor="middle">{html.escape(y_label)}</text>'
+        f'<text transform="translate(13,{_TOP + height / 2}) rotate(-90)" text-anchor="middle">'
+        f"{html.escape(y_label)}</text>"
     )
     for i, line in enumerate(lines):
-        points = " ".join(f"{px(float(x)):.1f},{py(min(float(y), y_top)):.1f}" for x, y in zip(line.x, line.y, strict=True))
+        points = " ".join(
+            f"{px(float(x)):.1f},{py(min(float(y), y_top)):.1f}" for x, y in zip(line.x, line.y, strict=True)
+        )
         parts.append(f'<polyline points="{points}" fill="none" stroke="{line.color}" stroke-width="2.2"/>')
         y = _TOP + 14 + 20 * i
-        parts.append(f'<line x1="{_W - _RIGHT + 12}" x2="{_W - _RIGHT + 34}" y1="{y}" y2="{y}" stroke="{line.color}" stroke-width="3"/>')
+        parts.append(f'<path d="M{_W - _RIGHT + 12} {y}h22" stroke="{line.color}" stroke-width="3"/>')
         parts.append(f'<text x="{_W - _RIGHT + 40}" y="{y + 4}">{html.escape(line.name)}</text>')
     return "".join(parts) + "</svg>"

@@ -18,7 +18,8 @@ def main(arguments: list[str]) -> int:
         description="Train a network of the wide-area search on rendered towns (needs the extra 'train').",
         epilog="examples:\n"
         "  foveate train detector --output launch/models/vehicles_people.onnx\n"
-        "  foveate train detector --photos 'cars/DJI-00760-*.jpg' --start vehicles_people.pt --steps 700 --output cars.onnx",
+        "  foveate train detector --photos 'cars/DJI-00760-*.jpg' --start vehicles_people.pt \\\n"
+        "      --steps 1200 --scenes 40 --output cars.onnx",
     )  # fmt: skip
     parser.add_argument("network", choices=sorted(_DEFAULTS))
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.onnx")

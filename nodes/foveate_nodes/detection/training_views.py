@@ -88,7 +88,8 @@ def views_of(
     """`per_scene` grey views of each scene, `width_m` (least, most) wide; a share `near` of them near an object."""
     rng = np.random.default_rng(seed)
     sensor = Sensor(SIDE_PX, SIDE_PX, seed=seed)
-    images, boxes, labels, counts = [], [], [], []
+    images: list[NDArray[np.uint8]] = []
+    boxes, labels, counts = [], [], []
     for scene in scenes:
         for _ in range(per_scene):
             t_s = float(rng.uniform(0, 40))
@@ -97,7 +98,7 @@ def views_of(
             place = rng.uniform(-0.43, 0.43, 2) * [scene.width_m, scene.height_m]
             if rng.random() < near and len(truth.ids):
                 place = truth.center_m[rng.integers(len(truth.ids))] + rng.uniform(-0.55, 0.55, 2) * wide
-            view = _looking_at(*place, wide, float(rng.normal(0, 0.1)))
+            view = _looking_at(float(place[0]), float(place[1]), wide, float(rng.normal(0, 0.1)))
             found, kinds = _boxes_in_view(scene, t_s, view)
             if len(found) > MAX_BOXES:
                 continue
@@ -120,7 +121,8 @@ class RegionViews:
 def region_views(scenes: Iterator[ProceduralScene], per_scene: int, seed: int, width: int, height: int) -> RegionViews:
     """Wide images at the rig's scale and others, with the exact classes of every fourth pixel."""
     rng = np.random.default_rng(seed)
-    images, classes = [], []
+    images: list[NDArray[np.uint8]] = []
+    classes = []
     sensor = Sensor(width, height, seed=seed)
     for scene in scenes:
         for _ in range(per_scene):

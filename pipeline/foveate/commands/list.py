@@ -41,7 +41,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _nodes() -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for name in catalog.listing("nodes"):
         try:
             kind = catalog.load("nodes", name)
@@ -61,7 +61,7 @@ def _nodes() -> list[dict[str, Any]]:
 
 
 def _drivers() -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for name in catalog.listing("drivers"):
         family, scheme = name.split(".", 1)
         label = f"{family} {scheme}:" if family != "backend" else f"backend '{scheme}'"

@@ -8,7 +8,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from foveate.commands.run import StopSignals, exit_code, facts
+from foveate.commands.run import StopSignals, end_facts, exit_code, facts
 from foveate.recording import McapRecorder, Recording
 from foveate.replay import prepare
 from foveate.run import Run
@@ -27,7 +27,11 @@ def main(options: argparse.Namespace) -> int:
         if graph.record is not None and graph.record.streams:
             recorder = McapRecorder(folder / "replay.mcap", graph, run.clock, facts("replay"))
             run.add_recorder(recorder)
-        bar = None if options.json else ProgressBar(run, log.time_range_ns[1], f"replaying {options.log.name}", sys.stderr)
+        bar = (
+            None
+            if options.json
+            else ProgressBar(run, log.time_range_ns[1], f"replaying {options.log.name}", sys.stderr)
+        )
         if bar is not None:
             bar.start()
         try:
@@ -36,7 +40,7 @@ def main(options: argparse.Namespace) -> int:
             if bar is not None:
                 bar.finish()
         if recorder is not None:
-            recorder.end({"stopped_by": result.stopped_by, "duration_ns": result.duration_ns})
+            recorder.end(end_facts(result))
             result.recording = recorder.path
         before = {s.topic.lstrip("/"): s.messages for s in log.streams()}
     lines = [_compared(name, before, count) for name, count in _counts(result.recording).items()]

@@ -14,6 +14,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from foveate import catalog
 from foveate.clock import LiveClock
@@ -73,9 +74,7 @@ def execute(
         _make_way(log)
         recorder = McapRecorder(log, graph, run.clock, facts(executor))
         run.add_recorder(recorder)
-    stop_here = run.stop
-    watcher = threading.Thread(target=lambda: (stop.wait(), stop_here.set()), daemon=True)
-    watcher.start()
+    run.stop = stop
     live = LiveView(run, graph.name, duration_ns, sys.stderr) if view and isinstance(run.clock, LiveClock) else None
     bar = ProgressBar(run, duration_ns, graph.name, sys.stderr) if view and live is None else None
     for shown in (live, bar):
@@ -88,27 +87,30 @@ def execute(
             if shown is not None:
                 shown.finish()
     if recorder is not None:
-        recorder.end({
-            "step_p50_ns": {name: round(s.stats.step.quantile_ns(0.5)) for name, s in result.stations.items()},
-            "nodes": {
-                name: {
-                    "steps": s.stats.steps, "rate_hz": s.stats.rate_hz,
-                    "latency_p50_ns": s.stats.latency.quantile_ns(0.5),
-                    "latency_p99_ns": s.stats.latency.quantile_ns(0.99),
-                    "step_p50_ns": s.stats.step.quantile_ns(0.5), "step_p99_ns": s.stats.step.quantile_ns(0.99),
-                    "late_p99_ns": s.stats.lateness.quantile_ns(0.99),
-                }
-                for name, s in result.stations.items()
-            },
-            "ledger": [
-                {"wire": w.wire, "policy": w.policy, "produced": w.produced, "delivered": w.delivered,
-                 "dropped": dict(w.dropped), "in_flight": w.in_flight} for w in result.wires
-            ],
-            "stopped_by": result.stopped_by, "failure": str(result.failure or ""),
-            "duration_ns": result.duration_ns,
-        })  # fmt: skip
+        recorder.end(end_facts(result))
         result.recording = log if log.exists() else None
     return result
+
+
+def end_facts(result: Result) -> dict[str, Any]:
+    """What a recording says of the run once it is over: statistics of the nodes, the ledger, the ending."""
+    nodes = {}
+    for name, station in result.stations.items():
+        s = station.stats
+        nodes[name] = {
+            "steps": s.steps, "rate_hz": s.rate_hz,
+            "latency_p50_ns": s.latency.quantile_ns(0.5), "latency_p99_ns": s.latency.quantile_ns(0.99),
+            "step_p50_ns": s.step.quantile_ns(0.5), "step_p99_ns": s.step.quantile_ns(0.99),
+            "late_p99_ns": s.lateness.quantile_ns(0.99),
+        }  # fmt: skip
+    ledger = [
+        {"wire": w.wire, "policy": w.policy, "produced": w.produced, "delivered": w.delivered,
+         "dropped": dict(w.dropped), "in_flight": w.in_flight} for w in result.wires
+    ]  # fmt: skip
+    return {
+        "nodes": nodes, "ledger": ledger, "stopped_by": result.stopped_by,
+        "failure": str(result.failure or ""), "duration_ns": result.duration_ns,
+    }  # fmt: skip
 
 
 def facts(executor: str) -> dict[str, str]:
@@ -128,13 +130,13 @@ def _report(
     assert graph.report is not None
     logs = {"run": folder / "run.mcap"}
     for variant in graph.report.variants:
-        if stop.is_set() and result.stopped_by != "signal":
-            break
         other = replace(graph.variant(variant), name=f"comparing with {variant.name}")
         log = folder / f"{variant.name}.mcap"
-        compared = execute(other, "virtual", result.duration_ns, log, threading.Event(), view)
+        compared = execute(other, "virtual", result.duration_ns, log, stop, view)
         if compared.failure is not None:
             return [f"comparison '{variant.name}' failed: {compared.failure}"], None
+        if compared.stopped_by == "signal":
+            return ["stopped before the report; write it with: foveate report"], None
         logs[variant.name] = log
     write = catalog.load("reports", graph.report.use)
     lines = write(logs, folder / "report.html")

@@ -1,0 +1,44 @@
+# Each target does its own set-up in .venv of this checkout.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: run test test-all check clean
+
+run: $(VENV)/run.stamp
+	$(BIN)/foveate run wide_area --duration 12s
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m "not heavy"
+
+# Adds what needs torch, and the tests that take long.
+test-all: $(VENV)/all.stamp
+	$(BIN)/python -m pytest -m heavy
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install -e '.[sim]'
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/run.stamp
+
+# torch's default build for Linux brings gigabytes of CUDA; this version has a small CPU build on the
+# usual mirrors of continuous integration. Any torch from 2.4 works.
+$(VENV)/all.stamp: $(VENV)/dev.stamp
+	$(PIP) install torch==2.13.0
+	$(PIP) install -e '.[dev,train]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
