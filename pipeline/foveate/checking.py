@@ -114,23 +114,29 @@ class Checker:
                     self.fault(block.key_fault(key, f"'{key}' of '{name}' is given twice"))
             given = {**given, **block.value}
         given.update(overrides)
-        values, origins, complete = self._values(name, use.value, schema.parameters, given, item)
+        blocks = [item] if block is None or not isinstance(block.value, dict) else [item, block]
+        values, origins, complete = self._values(name, use.value, schema.parameters, given, blocks)
         cost = self._duration(item.value["cost"], "cost") if "cost" in item.value else None
         if complete:
             self._own_check(kind, name, values, given, item)
         return NodeSpec(name, use.value, kind, schema, values, origins, cost)
 
     def _values(
-        self, name: str, use: str, known: Any, given: dict[str, Item], item: Item
+        self, name: str, use: str, known: Any, given: dict[str, Item], blocks: list[Item]
     ) -> tuple[dict[str, Any], dict[str, str], bool]:
-        """Validated values of the parameters, where each came from, and whether all are valid."""
+        """Validated values of the parameters, where each came from, and whether all are valid.
+
+        `blocks`: the mappings that hold what is `given`, first the one that stands for the whole.
+        """
         before = len(self.flat.faults)
+        what = "option" if name.startswith("rig.") else "parameter"
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         for key, value in given.items():
             if key not in known:
-                text = f"'{clip(use)}' has no parameter '{clip(key)}'{did_you_mean(key, known)}"
-                self.fault(value.fault(text))
+                text = f"'{clip(use)}' has no {what} '{clip(key)}'{did_you_mean(key, known)}"
+                block = next((b for b in blocks if b.file == value.file and b.value.get(key) is value), None)
+                self.fault(block.key_fault(key, text) if block is not None else value.fault(text))
                 continue
             values[key] = self._value(name, known[key], value)
             origins[key] = "--set" if value.file.startswith(SET) else f"{Path(value.file).name}:{value.line}"
@@ -138,8 +144,8 @@ class Checker:
             if key not in given:
                 if parameter.required:
                     unit = f" in {parameter.unit}" if parameter.unit else ""
-                    text = f"'{name}' needs parameter '{key}' ({parameter.type_text()}{unit})"
-                    self.fault(item.fault(text))
+                    text = f"'{name}' needs {what} '{key}' ({parameter.type_text()}{unit})"
+                    self.fault(blocks[0].fault(text))
                 else:
                     values[key] = parameter.default
                     origins[key] = "default"
@@ -152,7 +158,7 @@ class Checker:
         if isinstance(item.value, str) and _RIG.search(item.value):
             self.fault(item.fault(f"{where} takes {parameter.type_text()}, not a device"))
             return None
-        if parameter.type in (Path, Path | None) and item.value is not None:
+        if parameter.type is Path or (parameter.type == Path | None and item.value is not None):
             return self.expander.file_of(item, where)
         return self._plain_value(where, parameter, item)
 
@@ -174,7 +180,7 @@ class Checker:
 
     @staticmethod
     def _reason(parameter: Parameter, problem: Any) -> str:
-        if problem["type"].endswith("_type") or problem["type"].endswith("_parsing"):
+        if problem["type"] == "missing" or problem["type"].endswith(("_type", "_parsing")):
             return f"it must be {parameter.type_text()}"
         text = str(problem["msg"])
         for start in ("Input ", "Value error, "):
@@ -190,6 +196,8 @@ class Checker:
         if match is None:
             self.fault(item.fault(f"'{name}.{parameter.name}' takes a {family.family} of the rig: ${{rig.NAME}}"))
             return None
+        if match[1] not in self.flat.devices and self.flat.rig_failed:
+            return DeviceRef(match[1])
         if match[1] not in self.flat.devices:
             hint = did_you_mean(match[1], self.flat.devices) or "; the graph has no rig" * (not self.flat.devices)
             self.fault(item.fault(f"the rig has no device '{clip(match[1])}'{hint}"))
@@ -240,7 +248,7 @@ class Checker:
         given = {key: value for key, value in item.value.items() if key != "uri"}
         if "address" in schema:
             given["address"] = Item(match[2], uri.file, uri.line, uri.column)
-        values, _, _ = self._values(f"rig.{name}", uri.value, schema, given, item)
+        values, _, _ = self._values(f"rig.{name}", uri.value, schema, given, [item])
         return DeviceSpec(name, uri.value, kind, values)
 
     def _unused_device(self, name: str) -> None:
@@ -276,7 +284,8 @@ class Checker:
             connected = {}
             if block is not None and not isinstance(block.value, dict):
                 self.fault(block.fault(f"inputs of '{name}' must be a mapping, not {block.kind}"))
-            elif block is not None:
+                continue
+            if block is not None:
                 connected = block.value
                 for port in connected:
                     if port not in spec.schema.inputs:
@@ -333,15 +342,17 @@ class Checker:
             text = self.flat.aliases.get(text, text)
         node, _, output = text.rpartition(".")
         if node not in nodes:
-            if node not in self.flat.nodes:  # a node with faults of its own has been named already
+            outputs = [alias for alias in self.flat.aliases if alias.rpartition(".")[0] == node]
+            if outputs:
+                hint = did_you_mean(output, [alias.rpartition(".")[2] for alias in outputs])
+                self.fault(item.fault(f"'{clip(node)}' has no output '{clip(output)}'{hint}"))
+            elif node not in self.flat.nodes:  # a node with faults of its own has been named already
                 self.fault(item.fault(f"unknown node '{clip(node)}'{did_you_mean(node, self.flat.nodes)}"))
             return None
-        outputs = nodes[node].schema.outputs
-        if output not in outputs:
+        known = nodes[node].schema.outputs
+        if output not in known:
             self.fault(
-                item.fault(
-                    f"'{node}' ({nodes[node].use}) has no output '{clip(output)}'{did_you_mean(output, outputs)}"
-                )
+                item.fault(f"'{node}' ({nodes[node].use}) has no output '{clip(output)}'{did_you_mean(output, known)}")
             )
             return None
         return node, output

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from foveate import paths, yaml_source
 from foveate.catalog import did_you_mean
@@ -17,6 +18,7 @@ SET = "--set "
 MAX_INCLUDES = 8
 MAX_NODES = 1000  # and includes; what 8 levels of includes could multiply to has no bound
 MAX_FAULTS = 100
+MAX_LINE = 500  # characters of a fault
 MAX_TEXT = 4096  # characters of a text with `${...}` inside
 REFERENCE = re.compile(r"\$\{([^{}$]*)\}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -58,14 +60,17 @@ class Flat:
     faults: list[Fault] = field(default_factory=list)
     broken: list[Fault] = field(default_factory=list)  # those of references: nothing more is said of their places
     overrides: dict[str, dict[str, Item]] = field(default_factory=dict)  # node -> parameter -> value
+    rig_failed: bool = False  # its devices are unknown, because the rig could not be read
 
-    def add(self, fault: Fault) -> None:
-        """Note a fault. Raises GraphError when there are so many that nobody would read on."""
+    def add(self, fault: Fault, broken: bool = False) -> None:
+        """Note a fault as one line. Raises GraphError when there are so many that nobody would read on."""
+        fault = replace(fault, text=clip(fault.text, MAX_LINE))
         self.faults.append(fault)
+        if broken:
+            self.broken.append(fault)
         if len(self.faults) >= MAX_FAULTS:
-            raise GraphError(
-                [*self.told(), Fault(str(self.path), 1, 1, f"{MAX_FAULTS} faults; the rest is not checked")]
-            )
+            last = Fault(str(self.path), 1, 1, f"{MAX_FAULTS} faults; the rest is not checked")
+            raise GraphError([*self.told(), last])
 
     def told(self) -> list[Fault]:
         """The faults without those that only follow from a reference to nothing."""
@@ -91,7 +96,7 @@ class Expander:
             return flat
         self.unknown_keys(root, _TOP)
         self._version(root)
-        params = self._params(root, {}, "")
+        params = self._params(root, None, "")
         root = self._substituted(root, params)
         for setting in self.settings:
             setting.item = self._substituted(setting.item, params, "")
@@ -106,8 +111,7 @@ class Expander:
         self.flat.add(fault)
 
     def _broken(self, fault: Fault) -> None:
-        self.flat.broken.append(fault)
-        self.flat.add(fault)
+        self.flat.add(fault, broken=True)
 
     def _read(self, path: Path, name: str) -> Item | None:
         try:
@@ -123,11 +127,11 @@ class Expander:
         self._fault(item.fault(f"{what} must be a mapping, not {item.kind}"))
         return False
 
-    def unknown_keys(self, item: Item, known: tuple[str, ...], where: str = "") -> None:
+    def unknown_keys(self, item: Item, known: tuple[str, ...], where: str = "", what: str = "key") -> None:
         """A fault at each key of the mapping `item` that is not `known`."""
         for key in item.value:
             if key not in known:
-                self._fault(item.key_fault(key, f"unknown key '{clip(key)}'{where}{did_you_mean(key, known)}"))
+                self._fault(item.key_fault(key, f"unknown {what} '{clip(key)}'{where}{did_you_mean(key, known)}"))
 
     def _version(self, root: Item) -> None:
         version = root.value.get("foveate")
@@ -136,7 +140,7 @@ class Expander:
         elif version.value != 1 or isinstance(version.value, bool):
             self._fault(version.fault(f"format version {version.shown!r} is not known; this is foveate: 1"))
 
-    def _params(self, root: Item, given: dict[str, Item], prefix: str) -> dict[str, Item]:
+    def _params(self, root: Item, given: Item | None, prefix: str) -> dict[str, Item]:
         """The `params:` block with values from outside in place of the defaults."""
         block = root.value.get("params")
         params: dict[str, Item] = {}
@@ -145,11 +149,9 @@ class Expander:
             for name in params:
                 if not _NAME.fullmatch(name):
                     self._fault(block.key_fault(name, f"'{clip(name)}' is not a name (letters, digits, _)"))
-        for name, item in given.items():
-            if name not in params:
-                self._fault(item.fault(f"unknown parameter '{clip(name)}'{did_you_mean(name, params)}"))
-            else:
-                params[name] = item
+        if given is not None and self._is_mapping(given, "params"):
+            self.unknown_keys(given, tuple(params), what="parameter")
+            params.update({name: item for name, item in given.value.items() if name in params})
         if not prefix:
             for index, setting in enumerate(self.settings):
                 name = setting.path[-1]
@@ -252,12 +254,15 @@ class Expander:
             path = self.file_of(item, "rig")
             rig = self._read(path, str(path)) if path is not None else None
             if rig is None or not self._is_mapping(rig, "a rig"):
+                self.flat.rig_failed = True
                 return
+            self.flat.rig_failed = "devices" not in rig.value
             self.unknown_keys(rig, ("foveate", "description", "devices"))
             self._version(rig)
             rig = rig.value.get("devices", Item({}, rig.file, rig.line, rig.column))
         assert rig is not None
         if not self._is_mapping(rig, "the rig's devices"):
+            self.flat.rig_failed = True
             return
         for name, device in rig.value.items():
             if not _NAME.fullmatch(name):
@@ -311,9 +316,7 @@ class Expander:
             return
         self.unknown_keys(part, _PART_TOP)
         self._version(part)
-        given = item.value.get("params")
-        values = given.value if given is not None and self._is_mapping(given, "params") else {}
-        part = self._substituted(part, self._params(part, values, prefix + name))
+        part = self._substituted(part, self._params(part, item.value.get("params"), prefix + name))
         inner = f"{prefix}{name}/"
         before = set(self.flat.nodes)
         self._nodes(part, inner, [*chain, path])
@@ -332,7 +335,9 @@ class Expander:
             self.flat.aliases[f"{prefix}{name}.{port}"] = alias
         inputs = dict(self._ports(part, "inputs"))
         given = item.value.get("inputs")
-        wires = given.value if given is not None and self._is_mapping(given, "inputs") else {}
+        if given is not None and not self._is_mapping(given, "inputs"):
+            return
+        wires = given.value if given is not None else {}
         for port, source in wires.items():
             if port not in inputs:
                 hint = did_you_mean(port, inputs)
@@ -341,7 +346,8 @@ class Expander:
                 self._connect(port, inputs[port], _absolute(source, prefix), inner, before)
         for port in inputs:
             if port not in wires:
-                self._fault(item.fault(f"input '{clip(port)}' of '{clip(name)}' is not connected"))
+                self._broken(item.fault(f"input '{clip(port)}' of '{clip(name)}' is not connected"))
+                self._connect(port, inputs[port], Item(None, item.file, item.line, item.column), inner, before)
 
     def _connect(self, port: str, inside: Item, source: Item, inner: str, before: set[str]) -> None:
         """Wire `source` to the port of a node that an included graph's input `port` names."""
@@ -353,9 +359,9 @@ class Expander:
         own = target.value.get("inputs")
         if own is not None and not isinstance(own.value, dict):
             return  # the checker names it
-        block = own if own is not None else Item({}, source.file, source.line, source.column)
+        block = own if own is not None else Item({}, inside.file, inside.line, inside.column)
         value = {**block.value, inner_port: source}
-        keys = {**block.keys, inner_port: (source.line, source.column)}
+        keys = {**block.keys, inner_port: (inside.line, inside.column)}
         target.value["inputs"] = Item(value, block.file, block.line, block.column, keys)
 
     def _ports(self, part: Item, key: str) -> Iterator[tuple[str, Item]]:
@@ -404,7 +410,7 @@ def _refers(item: Item) -> bool:
 def _absolute(source: Item, prefix: str) -> Item:
     """An input's source with its node named from the graph's root: `/part/node.output`."""
     if isinstance(source.value, dict) and "from" in source.value:
-        value = {**source.value, "from": _absolute(source.value["from"], prefix)}
+        value: Any = {**source.value, "from": _absolute(source.value["from"], prefix)}
     elif isinstance(source.value, str) and not source.value.startswith("/"):
         value = f"/{prefix}{source.value}"
     else:

@@ -37,6 +37,11 @@ class Histogram:
                 return min(1000.0 * 10 ** ((index + 1) / _PER_DECADE), float(self.largest_ns))
         return float(self.largest_ns)
 
+    def share_above(self, limit_ns: float) -> float:
+        """Share of the records longer than `limit_ns`, to the width of a bucket."""
+        first = int(_PER_DECADE * math.log10(limit_ns / 1000.0)) + 1 if limit_ns > 1000 else 0
+        return sum(self.counts[first:]) / self.total if self.total else 0.0
+
 
 @dataclass(slots=True)
 class NodeStats:

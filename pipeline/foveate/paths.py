@@ -55,9 +55,11 @@ def resolve(text: str, folder: Path, allowed: list[Path]) -> Path:
     roots = [Path(os.path.realpath(root)) for root in (folder, launch_folder(), *allowed)]
     candidates = [Path(os.path.realpath(root / text)) for root in roots]
     inside = [path for path in candidates if any(path.is_relative_to(root) for root in roots)]
-    if not inside:
+    there = [path for path in candidates if os.path.exists(path)]  # noqa: PTH110 - no OSError
+    found = next((path for path in there if path in inside), None)
+    if found is None and (there or not inside):
         raise Escape(f"'{clip(text)}' lies outside the graph's folder; allow its folder with --data FOLDER")
-    return next((path for path in inside if os.path.exists(path)), inside[0])  # noqa: PTH110 - no OSError
+    return found or inside[0]
 
 
 def possible(text: str) -> None:

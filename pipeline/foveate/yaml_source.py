@@ -56,14 +56,16 @@ class Item:
     @property
     def shown(self) -> str:
         """The value as one short line, for messages."""
-        return "nothing" if self.value is None else clip(self.plain())
+        if self.value is None or isinstance(self.value, bool):
+            return {None: "nothing", True: "true", False: "false"}[self.value]
+        return clip(self.plain())
 
     @property
     def kind(self) -> str:
         """What it is, for messages."""
         names = {dict: "a mapping", list: "a list", str: "text", bool: "true or false",
                  int: "a whole number", float: "a number", type(None): "nothing"}  # fmt: skip
-        return names[type(self.value)]
+        return names[type(self.value)] if self.value != "" else "an empty text"
 
 
 def read_file(path: Path, name: str | None = None) -> Item:
@@ -108,6 +110,10 @@ class _Reader:
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         return GraphError([Fault(self._name, line, column, text)])
 
+    def _character(self, mark: Any) -> str:
+        lines = self._text.split("\n")
+        return lines[mark.line][mark.column : mark.column + 1] if mark.line < len(lines) else ""
+
     def _guarded(self, events: Iterator[Any]) -> Iterator[Any]:
         yaml = self._yaml
         try:
@@ -124,7 +130,10 @@ class _Reader:
                 yield event
         except yaml.MarkedYAMLError as error:
             problem = " ".join(part for part in (error.context, error.problem) if part)
-            raise self._fail(error.problem_mark or error.context_mark, f"not YAML: {clip(problem, 120)}") from None
+            mark = error.problem_mark or error.context_mark
+            if mark is not None and self._character(mark) == "\t":
+                problem = "a tab; indent with spaces"
+            raise self._fail(mark, f"not YAML: {clip(problem, 120)}") from None
         except yaml.reader.ReaderError as error:
             found = _UNPRINTABLE.search(self._text)
             if found is None:

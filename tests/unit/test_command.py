@@ -67,7 +67,9 @@ def test_a_recording_is_an_mcap_that_others_read(recorded: Path) -> None:
     assert {"foxglove.RawImage", "foxglove.ImageAnnotations", "foveate.Objects"} <= names
 
 
-def test_replay_feeds_the_recording_back_without_devices(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_feeds_the_recording_back_without_devices(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["replay", str(recorded / "run.mcap"), "--output", str(tmp_path), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["balanced"]
@@ -97,7 +99,7 @@ def test_errors_are_one_line_with_their_exit_code(tmp_path: Path, capsys: pytest
         ("run", "wide_area", "--duration", "soon"): (2, "not a duration"),
         ("log", "info", str(tmp_path / "none.mcap")): (1, "cannot read"),
         ("replay", str(Path(__file__))): (1, "not a complete MCAP file"),
-        ("run", "wide_area", "--set", "scene=photo", "--output", str(tmp_path / "x"), "--quiet"): (1, "--set rig.world.image=FILE"),
+        ("run", "wide_area", "--set", "scene=photo", "--no-record", "--quiet"): (1, "--set rig.world.image=FILE"),
         ("report", "search_report", str(tmp_path / "none.mcap")): (1, "cannot read"),
     }
     for arguments, (code, text) in cases.items():

@@ -49,6 +49,8 @@ class Texture:
     """An image on the plane with its half-size levels, so that a distant view does not alias."""
 
     def __init__(self, image: Pixels, width_m: float, levels: int = 4) -> None:
+        """Beyond its edges the plane is of the image's mean colour: nothing is there to be found."""
+        self._beyond = tuple(float(v) for v in cv2.mean(image)[: 1 if image.ndim == 2 else 3])
         self.width_m = width_m
         self.height_m = width_m * image.shape[0] / image.shape[1]
         self.levels = [np.ascontiguousarray(image)]
@@ -75,7 +77,8 @@ class Texture:
             (width, height),
             dst=out,
             flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REFLECT_101,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=self._beyond,
         )
 
 
