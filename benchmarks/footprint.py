@@ -62,7 +62,8 @@ def run_memory_mb() -> float:
             folder,
         ]
         code = ("import resource,subprocess,sys; subprocess.run([sys.executable, *sys.argv[1:]], check=True, "
-                "stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")  # fmt: skip
+                "stdout=subprocess.DEVNULL); "
+                "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")  # fmt: skip
         out = subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True, text=True)
     return int(out.stdout.split()[-1]) / 1024
 

@@ -114,7 +114,8 @@ def table(scores: dict[str, list[Score]], seconds: float) -> None:
 
     ours = [t90(s) for s in scores["probability search"]]
     print(
-        "\n| strategy | 90 % found, median s | looks | never in | ours is faster by | recall | precision | error, mrad |"
+        "\n| strategy | 90 % found, median s | looks | never in | ours is faster by "
+        "| recall | precision | error, mrad |"
     )
     print("|---|---|---|---|---|---|---|---|")
     best = 0.0

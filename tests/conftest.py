@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from foveate.errors import EndOfStream
 from foveate.graph import Graph, NodeSpec, Record, Wire
@@ -14,6 +15,9 @@ from foveate.messages import Message, ProbabilityMap, Stamp
 from foveate.node import Node, schema_of
 from foveate.queues import Policy
 from foveate.station import Recorder
+
+settings.register_profile("house", deadline=None)  # no test fails by the clock
+settings.load_profile("house")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

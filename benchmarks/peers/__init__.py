@@ -1,1 +1,1 @@
-"""The engines that hop.py is measured beside; each in an environment of its own."""
+"""The same hop in other frameworks; these files run in the peers' own environments, without foveate."""

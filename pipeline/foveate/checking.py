@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate import catalog, cycles, paths
-from foveate.catalog import NotInstalled, did_you_mean
+from foveate.catalog import NotInstalled
 from foveate.device import Device
 from foveate.errors import Fault, FoveateError, GraphError
 from foveate.expansion import SET, Expander, Flat, Setting
@@ -134,7 +134,7 @@ class Checker:
         origins: dict[str, str] = {}
         for key, value in given.items():
             if key not in known:
-                text = f"'{clip(use)}' has no {what} '{clip(key)}'{did_you_mean(key, known)}"
+                text = f"'{clip(use)}' has no {what} '{clip(key)}'{self.flat.hint(key, known)}"
                 block = next((b for b in blocks if b.file == value.file and b.value.get(key) is value), None)
                 self.fault(block.key_fault(key, text) if block is not None else value.fault(text))
                 continue
@@ -173,7 +173,9 @@ class Checker:
                 adapter = TypeAdapter(parameter.annotation)
             return adapter.validate_json(json.dumps(item.plain()), strict=True)
         except ValidationError as error:
-            texts = sorted({self._reason(parameter, problem) for problem in error.errors()})
+            texts = sorted(
+                {self._reason(parameter, problem) for problem in error.errors(include_url=False, include_input=False)}
+            )
             unit = f" {parameter.unit}" if parameter.unit else ""
             self.fault(item.fault(f"{where} = {item.shown}{unit}: {clip('; '.join(texts), 200)}"))
         return None
@@ -199,7 +201,7 @@ class Checker:
         if match[1] not in self.flat.devices and self.flat.rig_failed:
             return DeviceRef(match[1])
         if match[1] not in self.flat.devices:
-            hint = did_you_mean(match[1], self.flat.devices) or "; the graph has no rig" * (not self.flat.devices)
+            hint = self.flat.hint(match[1], self.flat.devices) or "; the graph has no rig" * (not self.flat.devices)
             self.fault(item.fault(f"the rig has no device '{clip(match[1])}'{hint}"))
             return None
         spec = self._device(match[1], family)
@@ -236,7 +238,7 @@ class Checker:
         known = [key for key in catalog.listing("drivers") if key.startswith(family.family + ".")]
         schemes = [key.split(".", 1)[1] for key in known]
         if match[1] not in schemes:
-            hint = did_you_mean(match[1], schemes)
+            hint = self.flat.hint(match[1], schemes)
             self.fault(uri.fault(f"no {family.family} driver for '{clip(match[1])}:'{hint}"))
             return None
         try:
@@ -257,7 +259,7 @@ class Checker:
         uri, match = self._uri(item)
         schemes = {key.split(".", 1)[1] for key in catalog.listing("drivers") if not key.startswith("backend.")}
         if match is None or match[1] not in schemes:
-            hint = did_you_mean(match[1], schemes) if match is not None else ""
+            hint = self.flat.hint(match[1], schemes) if match is not None else ""
             text = f"device '{name}': no driver for {uri.shown if uri is not None else 'nothing'!r}{hint}"
             self.fault((uri if uri is not None else item).fault(text))
 
@@ -289,7 +291,7 @@ class Checker:
                 connected = block.value
                 for port in connected:
                     if port not in spec.schema.inputs:
-                        hint = did_you_mean(port, spec.schema.inputs)
+                        hint = self.flat.hint(port, spec.schema.inputs)
                         self.fault(block.key_fault(port, f"'{spec.use}' has no input '{clip(port)}'{hint}"))
             for port in spec.schema.inputs.values():
                 if port.name in connected:
@@ -344,15 +346,17 @@ class Checker:
         if node not in nodes:
             outputs = [alias for alias in self.flat.aliases if alias.rpartition(".")[0] == node]
             if outputs:
-                hint = did_you_mean(output, [alias.rpartition(".")[2] for alias in outputs])
+                hint = self.flat.hint(output, [alias.rpartition(".")[2] for alias in outputs])
                 self.fault(item.fault(f"'{clip(node)}' has no output '{clip(output)}'{hint}"))
             elif node not in self.flat.nodes:  # a node with faults of its own has been named already
-                self.fault(item.fault(f"unknown node '{clip(node)}'{did_you_mean(node, self.flat.nodes)}"))
+                self.fault(item.fault(f"unknown node '{clip(node)}'{self.flat.hint(node, self.flat.nodes)}"))
             return None
         known = nodes[node].schema.outputs
         if output not in known:
             self.fault(
-                item.fault(f"'{node}' ({nodes[node].use}) has no output '{clip(output)}'{did_you_mean(output, known)}")
+                item.fault(
+                    f"'{node}' ({nodes[node].use}) has no output '{clip(output)}'{self.flat.hint(output, known)}"
+                )
             )
             return None
         return node, output
@@ -414,7 +418,7 @@ class Checker:
         self.expander.unknown_keys(item, ("use", "compare"), " in report")
         use, known = item.value["use"], catalog.listing("reports")
         if not isinstance(use.value, str) or use.value not in known:
-            self.fault(use.fault(f"unknown report '{use.shown}'{did_you_mean(use.shown, known)}"))
+            self.fault(use.fault(f"unknown report '{use.shown}'{self.flat.hint(use.shown, known)}"))
         compare = item.value.get("compare")
         variants = []
         if compare is not None and isinstance(compare.value, dict):
@@ -431,7 +435,7 @@ class Checker:
         replaced = {}
         for node, item in changes.value.items():
             if node not in self.flat.nodes:
-                hint = did_you_mean(node, self.flat.nodes)
+                hint = self.flat.hint(node, self.flat.nodes)
                 self.fault(changes.key_fault(node, f"unknown node '{clip(node)}'{hint}"))
                 continue
             if not isinstance(item.value, dict):

@@ -12,7 +12,7 @@ def faults(graph: Graph) -> Iterator[tuple[str, str]]:
     """(node, text) of each cycle that can never run or can block for good."""
     yield from _never_started(graph)
     for cycle in _cycles([wire for wire in graph.wires if wire.policy.kind == "block"]):
-        path = " -> ".join(cycle)
+        path = _path(cycle)
         yield cycle[0], f"blocking queues form a cycle that can stop for good: {path}; make one 'latest' or 'fifo(n)'"
 
 
@@ -31,8 +31,12 @@ def _never_started(graph: Graph) -> Iterator[tuple[str, str]]:
                 started.append(target)
     waiting = [wire for wire in required if waits[wire.source] and waits[wire.target]]
     for cycle in _cycles(waiting):
-        path = " -> ".join(cycle)
+        path = _path(cycle)
         yield cycle[0], f"never starts: these nodes wait for each other: {path}; make one input optional"
+
+
+def _path(cycle: list[str]) -> str:
+    return " -> ".join(cycle if len(cycle) <= 12 else [*cycle[:6], "...", *cycle[-5:]])
 
 
 def _cycles(wires: list[Wire]) -> Iterator[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ MAX_NODES = 1000  # and includes; what 8 levels of includes could multiply to ha
 MAX_FAULTS = 100
 MAX_LINE = 500  # characters of a fault
 MAX_TEXT = 4096  # characters of a text with `${...}` inside
+MAX_REPEATED = 20_000  # elements and lines of text that references may add to those written
+MAX_COMPARED = 20_000  # characters of names; 80 of them may take 0.3 ms
 REFERENCE = re.compile(r"\$\{([^{}$]*)\}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NODE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")  # an expanded graph has part/node
@@ -61,6 +63,12 @@ class Flat:
     broken: list[Fault] = field(default_factory=list)  # those of references: nothing more is said of their places
     overrides: dict[str, dict[str, Item]] = field(default_factory=dict)  # node -> parameter -> value
     rig_failed: bool = False  # its devices are unknown, because the rig could not be read
+    compared: int = 0
+
+    def hint(self, name: str, known: Collection[str]) -> str:
+        """What was meant, perhaps; nothing once many names have been compared."""
+        self.compared += sum(map(len, known))
+        return did_you_mean(name, known) if self.compared <= MAX_COMPARED else ""
 
     def add(self, fault: Fault, broken: bool = False) -> None:
         """Note a fault as one line. Raises GraphError when there are so many that nobody would read on."""
@@ -87,6 +95,7 @@ class Expander:
         self.flat = Flat(path)
         self._used: set[int] = set()
         self._count = 0
+        self._repeated = 0
 
     def run(self) -> Flat:
         """The flat graph; what could not be read is left out and stands in `faults`."""
@@ -131,7 +140,7 @@ class Expander:
         """A fault at each key of the mapping `item` that is not `known`."""
         for key in item.value:
             if key not in known:
-                self._fault(item.key_fault(key, f"unknown {what} '{clip(key)}'{where}{did_you_mean(key, known)}"))
+                self._fault(item.key_fault(key, f"unknown {what} '{clip(key)}'{where}{self.flat.hint(key, known)}"))
 
     def _version(self, root: Item) -> None:
         version = root.value.get("foveate")
@@ -161,7 +170,7 @@ class Expander:
                     self._used.add(index)
                 elif bare:
                     self._used.add(index)
-                    hint = did_you_mean(name, params)
+                    hint = self.flat.hint(name, params)
                     self._fault(setting.item.fault(f"the graph has no parameter '{clip(name)}'{hint}"))
         return params
 
@@ -218,12 +227,17 @@ class Expander:
             self._broken(item.fault(f"unknown reference '${{{clip(name)}}}'{hint}"))
             return None
         if key not in params:
-            self._broken(item.fault(f"unknown parameter '{clip(key)}' in ${{{clip(name)}}}{did_you_mean(key, params)}"))
+            self._broken(
+                item.fault(f"unknown parameter '{clip(key)}' in ${{{clip(name)}}}{self.flat.hint(key, params)}")
+            )
             return None
         found = params[key]
         if _refers(found):
             self._broken(item.fault(f"parameter '{clip(key)}' refers to another parameter; give it a value"))
             return None
+        self._repeated += _size(found)
+        if self._repeated > MAX_REPEATED:
+            raise GraphError([*self.flat.told(), item.fault(f"references repeat more than {MAX_REPEATED} elements")])
         return found
 
     def file_of(self, item: Item, what: str) -> Path | None:
@@ -340,7 +354,7 @@ class Expander:
         wires = given.value if given is not None else {}
         for port, source in wires.items():
             if port not in inputs:
-                hint = did_you_mean(port, inputs)
+                hint = self.flat.hint(port, inputs)
                 self._fault(given.key_fault(port, f"'{clip(name)}' has no input '{clip(port)}'{hint}"))
             else:
                 self._connect(port, inputs[port], _absolute(source, prefix), inner, before)
@@ -379,7 +393,7 @@ class Expander:
             if setting.path[0] == "rig" and len(setting.path) == 3:
                 device = self.flat.devices.get(setting.path[1])
                 if device is None:
-                    hint = did_you_mean(setting.path[1], self.flat.devices)
+                    hint = self.flat.hint(setting.path[1], self.flat.devices)
                     self._fault(setting.item.fault(f"the rig has no device '{clip(setting.path[1])}'{hint}"))
                 else:
                     device.value[name] = setting.item
@@ -392,7 +406,7 @@ class Expander:
                 self.flat.overrides.setdefault(scope, {})[name] = setting.item
             else:
                 self._fault(
-                    setting.item.fault(f"the graph has no node '{clip(scope)}'{did_you_mean(scope, self.flat.nodes)}")
+                    setting.item.fault(f"the graph has no node '{clip(scope)}'{self.flat.hint(scope, self.flat.nodes)}")
                 )
 
 
@@ -405,6 +419,14 @@ def _refers(item: Item) -> bool:
         return False
     whole = REFERENCE.fullmatch(item.value)
     return whole is None or not whole[1].strip().startswith("rig.")
+
+
+def _size(item: Item) -> int:
+    """Elements of a value, and lines of 80 characters."""
+    if isinstance(item.value, dict | list):
+        inner = item.value.values() if isinstance(item.value, dict) else item.value
+        return 1 + sum(map(_size, inner))
+    return 1 + len(item.value) // 80 if isinstance(item.value, str) else 1
 
 
 def _absolute(source: Item, prefix: str) -> Item:

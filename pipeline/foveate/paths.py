@@ -8,6 +8,7 @@ from pathlib import Path
 from foveate.yaml_source import clip
 
 MAX_LENGTH = 4096  # PATH_MAX of Linux
+MAX_FOLDERS = 64  # each takes a look at the disk, and the time grows with their square
 
 
 def launch_folder() -> Path:
@@ -68,6 +69,8 @@ def possible(text: str) -> None:
         raise Escape("a path holds a NUL character")
     if len(text) > MAX_LENGTH:
         raise Escape(f"a path of {len(text)} characters; {MAX_LENGTH} are possible")
+    if (count := text.count(os.sep)) > MAX_FOLDERS:
+        raise Escape(f"a path of {count} folders; {MAX_FOLDERS} are allowed")
 
 
 def shortest(path: Path) -> str:

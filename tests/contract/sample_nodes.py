@@ -15,7 +15,10 @@ from foveate.messages import Frame, ProbabilityMap
 from foveate.node import Node, Unit
 
 SAMPLES = {"numbers": "Numbers", "relay": "Relay", "merge": "Merge", "frames": "Frames", "options": "Options"}
-_NODES = ("camera", "detect", "gaze_scheduler", "ground_truth", "mirror", "object_map", "raster_gaze", "region_prior")
+_NODES = (
+    "camera", "detect", "gaze_scheduler", "ground_truth", "mirror", "object_map", "probability_map", "random_gaze",
+    "raster_gaze", "region_prior",
+)  # fmt: skip
 _DRIVERS = ("backend.onnx", "camera.file", "camera.opencv", "camera.sim", "mirror.sim", "truth.none", "truth.sim")
 
 

@@ -1,0 +1,75 @@
+"""Every backend passes this suite; so do the shipped models and their manifests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foveate.errors import ModelError, NotSupported
+from foveate.paths import launch_folder
+from foveate_drivers.backends.onnx import OnnxBackend
+from foveate_nodes.detection.manifest import Manifest
+
+MODELS = sorted((launch_folder() / "models").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
+def test_shipped_models_are_small_proven_and_repeatable(path: Path) -> None:
+    assert path.stat().st_size < 2_000_000
+    manifest = Manifest.beside(path)
+    assert manifest is not None
+    manifest.verify(path)
+    backend = OnnxBackend(path)
+    assert backend.provider == "CPUExecutionProvider"
+    assert manifest.prove(path, backend) <= manifest.tolerance
+    with np.load(path.with_suffix(".golden.npz")) as pair:
+        image = {backend.inputs[0].name: pair["image"].astype(np.float32)}
+    first, second = backend.run(image)[0], backend.run(image)[0]
+    assert np.array_equal(first, second)
+
+
+def test_a_provider_that_is_not_there_is_an_error_not_a_fallback() -> None:
+    for provider in ("cuda", "tensorrt", "no such thing"):
+        with pytest.raises(NotSupported, match="this onnxruntime has:"):
+            OnnxBackend(MODELS[0], provider=provider)
+
+
+def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    for content in (b"", b"not a model", MODELS[0].read_bytes()[:1000]):
+        path = tmp_path / "bad.onnx"
+        path.write_bytes(content)
+        with pytest.raises(ModelError) as caught:
+            OnnxBackend(path)
+        assert "\n" not in str(caught.value) and "bad.onnx" in str(caught.value)
+
+
+def test_a_changed_model_or_manifest_is_refused(tmp_path: Path) -> None:
+    for suffix in (".onnx", ".json", ".golden.npz"):
+        shutil.copy(MODELS[0].with_suffix(suffix), (tmp_path / "m.onnx").with_suffix(suffix))
+    path = tmp_path / "m.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    manifest = Manifest.beside(path)
+    assert manifest is not None
+    with pytest.raises(ModelError, match="SHA-256"):
+        manifest.verify(path)
+    (tmp_path / "m.json").write_text(json.dumps({"sha256": "x"}))
+    with pytest.raises(ModelError, match="read the manifest"):
+        Manifest.beside(path)
+
+
+def test_a_golden_pair_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    for suffix in (".onnx", ".json"):
+        shutil.copy(MODELS[0].with_suffix(suffix), (tmp_path / "m.onnx").with_suffix(suffix))
+    with np.load(MODELS[0].with_suffix(".golden.npz")) as pair:
+        np.savez(tmp_path / "m.golden.npz", image=pair["image"], output=pair["output"] + 1.0)
+    path = tmp_path / "m.onnx"
+    manifest = Manifest.beside(path)
+    assert manifest is not None
+    with pytest.raises(ModelError, match="golden output is off by 1"):
+        manifest.prove(path, OnnxBackend(path))
