@@ -13,6 +13,7 @@ repetition; numbers are medians over the repetitions, ratios are medians of each
 from __future__ import annotations
 
 import argparse
+import os
 import queue
 import statistics
 import sys
@@ -279,8 +280,10 @@ def main() -> None:
         parser.error("needs a repetition, two messages and a flood of at most 10 s")
     chosen = [engine for engine in known if engine.key in wanted]
     plans = {name: Plan(size, 15, options.messages, flood_s=options.flood) for name, size in SIZES.items()}
+    before = os.getloadavg()[0]
     results = measure(chosen, plans, options.repetitions, options.peers)
     table(results, chosen, list(SIZES))
+    print(f"load average before {before:.1f}, after {os.getloadavg()[0]:.1f}, on {os.cpu_count()} cores\n")
     judge(results, list(SIZES))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -213,7 +214,9 @@ def main() -> None:
         options.seconds, options.repetitions = 0.5, 1
     if not 0.1 <= options.seconds <= 60 or options.repetitions < 1:
         parser.error("needs 0.1 to 60 seconds and a repetition")
+    before = os.getloadavg()[0]
     table(*measure(options.seconds, options.repetitions))
+    print(f"\nload average before {before:.1f}, after {os.getloadavg()[0]:.1f}, on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -8,24 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foveate import catalog, cycles, paths
+from foveate import catalog, cycles
 from foveate.catalog import NotInstalled
 from foveate.device import Device
 from foveate.errors import Fault, FoveateError, GraphError
-from foveate.expansion import SET, Expander, Flat, Setting
+from foveate.expansion import Expander
+from foveate.flat import SET, Flat, Setting
 from foveate.graph import (
     DeviceRef,
     DeviceSpec,
     Graph,
     NodeSpec,
-    Record,
-    ReportSpec,
-    Variant,
     Wire,
 )
 from foveate.node import Node, Parameter, parameters_of, schema_of
 from foveate.quantity import parse_duration_ns
 from foveate.queues import Policy
+from foveate.record_report import record_of, report_of
 from foveate.yaml_source import Item, clip
 
 _URI = re.compile(r"([a-z][a-z0-9+-]*):(.*)", re.DOTALL)
@@ -70,15 +69,15 @@ class Checker:
 
         nodes = {}
         for name, item in self.flat.nodes.items():
-            spec = self._node(name, item, self.flat.overrides.get(name, {}))
+            spec = self.node(name, item, self.flat.overrides.get(name, {}))
             if spec is not None:
                 nodes[name] = spec
         for name in self.flat.devices:
             if name not in self.devices:
                 self._unused_device(name)
         wires = self._wires(nodes)
-        record = self._record(nodes)
-        report = self._report(nodes)
+        record = record_of(self, nodes)
+        report = report_of(self, nodes)
         devices = {name: spec for name, spec in self.devices.items() if spec is not None}
         graph = Graph(self.flat.path.stem, self.flat.path, nodes, tuple(wires), devices, record, report)
         if not self.flat.faults:
@@ -87,7 +86,8 @@ class Checker:
                 self.fault(mapping.key_fault(key, text))
         return graph if self.flat.faults else replace(graph, text=to_text(graph))
 
-    def _node(self, name: str, item: Item, overrides: dict[str, Item]) -> NodeSpec | None:
+    def node(self, name: str, item: Item, overrides: dict[str, Item]) -> NodeSpec | None:
+        """The checked node; `overrides`: its parameters from `--set`."""
         use = item.value.get("use")
         if use is None:
             self.fault(item.fault(f"node '{name}' has no 'use': the node type"))
@@ -96,8 +96,8 @@ class Checker:
             self.fault(use.fault(f"'use' of '{name}' must be a node type's name, not {use.kind}"))
             return None
         try:
-            kind: type[Node] = catalog.load("nodes", clip(use.value))
-            schema = schema_of(kind)
+            kind: type[Node] = catalog.load("nodes", use.value)
+            schema = schema_of(kind)  # type: ignore[arg-type]
         except FoveateError as error:
             self.fault(use.fault(clip(error, 200)))
             return None
@@ -246,7 +246,7 @@ class Checker:
         except NotInstalled as error:
             self.fault(uri.fault(clip(error, 200)))
             return None
-        schema = parameters_of(kind)
+        schema = parameters_of(kind)  # type: ignore[arg-type]
         given = {key: value for key, value in item.value.items() if key != "uri"}
         if "address" in schema:
             given["address"] = Item(match[2], uri.file, uri.line, uri.column)
@@ -311,8 +311,8 @@ class Checker:
                 self.fault(item.fault(f"input '{port}' of '{target.name}' has no 'from: node.output'"))
                 return None
             source = item.value["from"]
-            policy = self._policy(item)
-        found = self._output(nodes, source, target.name.rpartition("/")[0])
+            policy = self.policy(item)
+        found = self.output(nodes, source, target.name.rpartition("/")[0])
         if found is None:
             return None
         node, output = found
@@ -323,7 +323,8 @@ class Checker:
             return None
         return Wire(node, output, target.name, port, policy)
 
-    def _policy(self, item: Item) -> Policy:
+    def policy(self, item: Item) -> Policy:
+        """What `queue:` and `max_age:` of a wire's or stream's mapping say."""
         age = self._duration(item.value["max_age"], "max_age") if "max_age" in item.value else None
         queue = item.value.get("queue")
         if queue is None:
@@ -334,7 +335,7 @@ class Checker:
             self.fault(queue.fault(clip(error, 120)))
             return Policy(max_age_ns=age)
 
-    def _output(self, nodes: dict[str, NodeSpec], item: Item, scope: str) -> tuple[str, str] | None:
+    def output(self, nodes: dict[str, NodeSpec], item: Item, scope: str) -> tuple[str, str] | None:
         """(node, output) that a text `node.output` means inside the included graph `scope`."""
         if not isinstance(item.value, str) or "." not in item.value:
             self.fault(item.fault(f"write it as node.output, not {item.shown!r}"))
@@ -360,100 +361,3 @@ class Checker:
             )
             return None
         return node, output
-
-    def _record(self, nodes: dict[str, NodeSpec]) -> Record | None:
-        item = self.flat.record
-        if item is None or item.value is None:
-            return None
-        if not isinstance(item.value, dict):
-            self.fault(item.fault(f"record must be a mapping, not {item.kind}"))
-            return None
-        self.expander.unknown_keys(item, ("to", "streams"), " in record")
-        to = item.value.get("to")
-        if to is not None and not self._is_folder(to):
-            return None
-        streams = item.value.get("streams")
-        if streams is None or not isinstance(streams.value, list):
-            self.fault((streams or item).fault("record needs a list 'streams' of node.output"))
-            return None
-        found: list[tuple[str, str, Policy]] = []
-        for stream in streams.value:
-            long = isinstance(stream.value, dict)
-            if long:
-                self.expander.unknown_keys(stream, ("from", "queue"), " in a stream")
-            if long and "from" not in stream.value:
-                self.fault(stream.fault("a stream needs 'from: node.output'"))
-                continue
-            policy = self._policy(stream) if long and "queue" in stream.value else Policy("fifo", 256)
-            output = self._output(nodes, stream.value["from"] if long else stream, "")
-            if output is not None:
-                if any(output == (node, port) for node, port, _ in found):
-                    self.fault(stream.fault(f"stream '{output[0]}.{output[1]}' is listed twice"))
-                found.append((*output, policy))
-        return Record(Path(to.value if to is not None else "logs"), tuple(found))
-
-    def _is_folder(self, to: Item) -> bool:
-        """Whether `to` may be written to: from `--set` anywhere, from the YAML below the current folder."""
-        if not isinstance(to.value, str) or not to.value:
-            self.fault(to.fault(f"'to' must be a folder, not {to.kind}"))
-            return False
-        try:
-            paths.possible(to.value)
-        except paths.Escape as error:
-            self.fault(to.fault(str(error)))
-            return False
-        folder = Path(to.value)
-        if not to.file.startswith(SET) and (folder.is_absolute() or ".." in folder.parts):
-            self.fault(to.fault(f"'{clip(to.value)}' leaves the current folder; choose it with --output"))
-            return False
-        return True
-
-    def _report(self, nodes: dict[str, NodeSpec]) -> ReportSpec | None:
-        item = self.flat.report
-        if item is None or item.value is None:
-            return None
-        if not isinstance(item.value, dict) or "use" not in item.value:
-            self.fault(item.fault("report must be a mapping with 'use'"))
-            return None
-        self.expander.unknown_keys(item, ("use", "compare"), " in report")
-        use, known = item.value["use"], catalog.listing("reports")
-        if not isinstance(use.value, str) or use.value not in known:
-            self.fault(use.fault(f"unknown report '{use.shown}'{self.flat.hint(use.shown, known)}"))
-        compare = item.value.get("compare")
-        variants = []
-        if compare is not None and isinstance(compare.value, dict):
-            for name, changes in compare.value.items():
-                if isinstance(changes.value, dict):
-                    variants.append(self._variant(name, changes, nodes))
-                else:
-                    self.fault(changes.fault(f"'{clip(name)}' must map nodes to what replaces them"))
-        elif compare is not None:
-            self.fault(compare.fault(f"compare must be a mapping, not {compare.kind}"))
-        return ReportSpec(str(use.value), tuple(variants))
-
-    def _variant(self, name: str, changes: Item, nodes: dict[str, NodeSpec]) -> Variant:
-        replaced = {}
-        for node, item in changes.value.items():
-            if node not in self.flat.nodes:
-                hint = self.flat.hint(node, self.flat.nodes)
-                self.fault(changes.key_fault(node, f"unknown node '{clip(node)}'{hint}"))
-                continue
-            if not isinstance(item.value, dict):
-                self.fault(item.fault(f"what replaces '{node}' must be a mapping, not {item.kind}"))
-                continue
-            if "inputs" in item.value:
-                self.fault(item.key_fault("inputs", f"what replaces '{node}' keeps its inputs; leave them out"))
-            if node not in nodes:  # it has faults of its own, which have been named
-                continue
-            spec = self._node(node, item, {})
-            if spec is None:
-                continue
-            old, new = nodes[node].schema, spec.schema
-            for port in new.inputs.values():
-                if port.name not in old.inputs or not issubclass(old.inputs[port.name].type, port.type):
-                    self.fault(item.fault(f"'{spec.use}' takes '{port.name}', which '{nodes[node].use}' does not"))
-            for port in old.outputs.values():
-                if port.name not in new.outputs or not issubclass(new.outputs[port.name].type, port.type):
-                    self.fault(item.fault(f"'{spec.use}' gives no '{port.name}', which '{nodes[node].use}' does"))
-            replaced[node] = spec
-        return Variant(name, replaced)

@@ -9,12 +9,11 @@ from typing import Any
 from foveate.graph import DeviceRef, DeviceSpec, Graph, NodeSpec
 from foveate.paths import shortest
 from foveate.queues import Policy
+from foveate.yaml_source import plain_scalar
 
 
 def to_text(graph: Graph) -> str:
     """A graph file that means the same as `graph`, without includes and references to `params:`."""
-    import yaml
-
     tree: dict[str, Any] = {"foveate": 1}
     if graph.devices:
         tree["rig"] = {name: _device(spec) for name, spec in graph.devices.items()}
@@ -22,7 +21,22 @@ def to_text(graph: Graph) -> str:
     if graph.record is not None:
         streams = [{"from": f"{node}.{output}", "queue": str(policy)} for node, output, policy in graph.record.streams]
         tree["record"] = {"to": "logs", "streams": streams}
-    return yaml.safe_dump(tree, sort_keys=False, width=110, allow_unicode=True)
+    return _dump(tree)
+
+
+def _dump(tree: dict[str, Any]) -> str:
+    """YAML that our reader reads as `tree`: PyYAML leaves `1e3` without quotes, and a next-line character raw."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc]
+        pass
+
+    def text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        plain = plain_scalar(text) == text and "\x85" not in text
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, None if plain else '"')
+
+    Dumper.add_representer(str, text_node)
+    return str(yaml.dump(tree, Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True))
 
 
 def _device(spec: DeviceSpec) -> dict[str, Any]:

@@ -1,89 +1,26 @@
-"""From files to one flat description: includes unfolded, `${...}` replaced, `--set` applied."""
+"""From files to one flat description: includes unfolded, references replaced, `--set` applied."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from foveate import paths, yaml_source
-from foveate.catalog import did_you_mean
 from foveate.errors import Fault, GraphError
+from foveate.flat import SET, Flat, Setting
+from foveate.references import References
 from foveate.yaml_source import Item, clip
 
-SET = "--set "
 MAX_INCLUDES = 8
 MAX_NODES = 1000  # and includes; what 8 levels of includes could multiply to has no bound
-MAX_FAULTS = 100
-MAX_LINE = 500  # characters of a fault
-MAX_TEXT = 4096  # characters of a text with `${...}` inside
-MAX_REPEATED = 20_000  # elements and lines of text that references may add to those written
-MAX_COMPARED = 20_000  # characters of names; 80 of them may take 0.3 ms
-REFERENCE = re.compile(r"\$\{([^{}$]*)\}")
+MAX_BYTES = 4096 * 1024  # of all includes, each counted as often as it is included
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NODE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")  # an expanded graph has part/node
 _TOP = ("foveate", "description", "params", "rig", "nodes", "record", "report")
 _PART_TOP = ("foveate", "description", "params", "nodes", "inputs", "outputs")
-
-
-@dataclass(slots=True)
-class Setting:
-    """One `--set name=value`."""
-
-    path: list[str]
-    item: Item
-
-    @classmethod
-    def parse(cls, text: str) -> Setting:
-        """From `node.param=value`, `param=value` or `rig.device.option=value`. Raises GraphError."""
-        name, equals, value = text.partition("=")
-        label = SET + clip(text)
-        parts = name.strip().split(".")
-        if not equals or not all(parts):
-            raise GraphError([Fault(label, 1, 1, "write it as node.param=value or param=value")])
-        item = yaml_source.read_text(value, label)
-        return cls(parts, item)
-
-
-@dataclass(slots=True)
-class Flat:
-    """The whole graph as places in files, ready to be held against the code."""
-
-    path: Path
-    nodes: dict[str, Item] = field(default_factory=dict)
-    node_places: dict[str, tuple[Item, str]] = field(default_factory=dict)  # mapping and key of each node
-    devices: dict[str, Item] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)  # "part.port" of an include -> "part/node.port"
-    record: Item | None = None
-    report: Item | None = None
-    faults: list[Fault] = field(default_factory=list)
-    broken: list[Fault] = field(default_factory=list)  # those of references: nothing more is said of their places
-    overrides: dict[str, dict[str, Item]] = field(default_factory=dict)  # node -> parameter -> value
-    rig_failed: bool = False  # its devices are unknown, because the rig could not be read
-    compared: int = 0
-
-    def hint(self, name: str, known: Collection[str]) -> str:
-        """What was meant, perhaps; nothing once many names have been compared."""
-        self.compared += sum(map(len, known))
-        return did_you_mean(name, known) if self.compared <= MAX_COMPARED else ""
-
-    def add(self, fault: Fault, broken: bool = False) -> None:
-        """Note a fault as one line. Raises GraphError when there are so many that nobody would read on."""
-        fault = replace(fault, text=clip(fault.text, MAX_LINE))
-        self.faults.append(fault)
-        if broken:
-            self.broken.append(fault)
-        if len(self.faults) >= MAX_FAULTS:
-            last = Fault(str(self.path), 1, 1, f"{MAX_FAULTS} faults; the rest is not checked")
-            raise GraphError([*self.told(), last])
-
-    def told(self) -> list[Fault]:
-        """The faults without those that only follow from a reference to nothing."""
-        places = {(fault.file, fault.line, fault.column) for fault in self.broken}
-        return self.broken + [f for f in self.faults if (f.file, f.line, f.column) not in places]
 
 
 class Expander:
@@ -95,7 +32,8 @@ class Expander:
         self.flat = Flat(path)
         self._used: set[int] = set()
         self._count = 0
-        self._repeated = 0
+        self._references = References(self.flat)
+        self._bytes = 0
 
     def run(self) -> Flat:
         """The flat graph; what could not be read is left out and stands in `faults`."""
@@ -106,9 +44,9 @@ class Expander:
         self.unknown_keys(root, _TOP)
         self._version(root)
         params = self._params(root, None, "")
-        root = self._substituted(root, params)
+        root = self._references.replaced(root, params)
         for setting in self.settings:
-            setting.item = self._substituted(setting.item, params, "")
+            setting.item = self._references.replaced(setting.item, params, "")
         if "rig" in root.value:
             self._rig(root.value["rig"])
         self._nodes(root, "", [flat.path])
@@ -173,72 +111,6 @@ class Expander:
                     hint = self.flat.hint(name, params)
                     self._fault(setting.item.fault(f"the graph has no parameter '{clip(name)}'{hint}"))
         return params
-
-    def _substituted(self, item: Item, params: dict[str, Item], skip: str = "params") -> Item:
-        """`item` with `${params.x}` replaced; `${rig.x}` stays for later."""
-        if isinstance(item.value, dict):
-            value = {k: v if k == skip else self._substituted(v, params, "") for k, v in item.value.items()}
-            return Item(value, item.file, item.line, item.column, item.keys)
-        if isinstance(item.value, list):
-            return Item([self._substituted(v, params, "") for v in item.value], item.file, item.line, item.column)
-        if not isinstance(item.value, str) or "${" not in item.value:
-            return item
-        whole = REFERENCE.fullmatch(item.value)
-        if whole and whole[1].strip().startswith("rig."):
-            return item
-        if whole:
-            found = self._lookup(item, whole[1].strip(), params)
-            return found if found is not None else Item(None, item.file, item.line, item.column)
-        return self._interpolated(item, params)
-
-    def _interpolated(self, item: Item, params: dict[str, Item]) -> Item:
-        """A text with values inside; as a path it is the YAML's, also where a value came from `--set`."""
-        parts: list[str] = []
-        end = 0
-        for match in REFERENCE.finditer(item.value):
-            parts += [item.value[end : match.start()], self._inside(item, match[1].strip(), params)]
-            end = match.end()
-            if sum(map(len, parts)) > MAX_TEXT:
-                self._broken(item.fault(f"a text with ${{...}} becomes longer than {MAX_TEXT} characters"))
-                return Item(None, item.file, item.line, item.column)
-        parts.append(item.value[end:])
-        if any("${" in part for part in parts):
-            self._broken(item.fault("'${' without its '}'; write ${params.name} or ${rig.device}"))
-        return Item("".join(parts), item.file, item.line, item.column)
-
-    def _inside(self, item: Item, name: str, params: dict[str, Item]) -> str:
-        """What the reference `name` inside a text becomes."""
-        if name.startswith("rig."):
-            self._broken(item.fault(f"a device cannot stand inside a text: ${{{clip(name)}}}"))
-            return ""
-        found = self._lookup(item, name, params)
-        if found is None:
-            return ""
-        if found.value is None or isinstance(found.value, dict | list) or "${" in str(found.value):
-            what = found.kind if not isinstance(found.value, str) else "a device"
-            self._broken(item.fault(f"{what} cannot stand inside a text: ${{{clip(name)}}}"))
-            return ""
-        return str(found.value).lower() if isinstance(found.value, bool) else str(found.value)
-
-    def _lookup(self, item: Item, name: str, params: dict[str, Item]) -> Item | None:
-        scope, _, key = name.partition(".")
-        if scope != "params" or not key:
-            hint = "; write ${params.name} or ${rig.device}"
-            self._broken(item.fault(f"unknown reference '${{{clip(name)}}}'{hint}"))
-            return None
-        if key not in params:
-            self._broken(
-                item.fault(f"unknown parameter '{clip(key)}' in ${{{clip(name)}}}{self.flat.hint(key, params)}")
-            )
-            return None
-        found = params[key]
-        if _refers(found):
-            self._broken(item.fault(f"parameter '{clip(key)}' refers to another parameter; give it a value"))
-            return None
-        self._repeated += _size(found)
-        if self._repeated > MAX_REPEATED:
-            raise GraphError([*self.flat.told(), item.fault(f"references repeat more than {MAX_REPEATED} elements")])
-        return found
 
     def file_of(self, item: Item, what: str) -> Path | None:
         """The existing file that `item` names, or None with a fault."""
@@ -325,12 +197,16 @@ class Expander:
         if len(chain) > MAX_INCLUDES:
             self._fault(item.value["include"].fault(f"includes nested deeper than {MAX_INCLUDES}"))
             return
+        self._bytes += path.stat().st_size
+        if self._bytes > MAX_BYTES:
+            text = f"the included files have more than {MAX_BYTES // 1024} KiB together"
+            raise GraphError([*self.flat.told(), item.value["include"].fault(text)])
         part = self._read(path, str(path))
         if part is None or not self._is_mapping(part, "an included graph"):
             return
         self.unknown_keys(part, _PART_TOP)
         self._version(part)
-        part = self._substituted(part, self._params(part, item.value.get("params"), prefix + name))
+        part = self._references.replaced(part, self._params(part, item.value.get("params"), prefix + name))
         inner = f"{prefix}{name}/"
         before = set(self.flat.nodes)
         self._nodes(part, inner, [*chain, path])
@@ -408,25 +284,6 @@ class Expander:
                 self._fault(
                     setting.item.fault(f"the graph has no node '{clip(scope)}'{self.flat.hint(scope, self.flat.nodes)}")
                 )
-
-
-def _refers(item: Item) -> bool:
-    """Whether a parameter's value holds a reference; a device as a whole is a value."""
-    if isinstance(item.value, dict | list):
-        inner = item.value.values() if isinstance(item.value, dict) else item.value
-        return any(_refers(part) for part in inner)
-    if not isinstance(item.value, str) or "${" not in item.value:
-        return False
-    whole = REFERENCE.fullmatch(item.value)
-    return whole is None or not whole[1].strip().startswith("rig.")
-
-
-def _size(item: Item) -> int:
-    """Elements of a value, and lines of 80 characters."""
-    if isinstance(item.value, dict | list):
-        inner = item.value.values() if isinstance(item.value, dict) else item.value
-        return 1 + sum(map(_size, inner))
-    return 1 + len(item.value) // 80 if isinstance(item.value, str) else 1
 
 
 def _absolute(source: Item, prefix: str) -> Item:

@@ -187,19 +187,22 @@ class _Reader:
 
     def _scalar(self, event: Any) -> Any:
         text = str(event.value)
-        if event.style:  # quoted or block text; plain is None, or empty from the C parser
-            return text
-        if text in _NAMED:
-            return _NAMED[text]
-        if len(text) > _MAX_DIGITS:
-            return text
-        if _INT.fullmatch(text):
-            return int(text)
-        if _OTHER_INT.fullmatch(text):
-            return int(text, 0)
-        if _FLOAT.fullmatch(text):
-            return float(text)
+        return text if event.style else plain_scalar(text)  # a style is quotes or a block
+
+
+def plain_scalar(text: str) -> Any:
+    """What a text means where it stands without quotes: nothing, true or false, a number, or itself."""
+    if text in _NAMED:
+        return _NAMED[text]
+    if len(text) > _MAX_DIGITS:
         return text
+    if _INT.fullmatch(text):
+        return int(text)
+    if _OTHER_INT.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text
 
 
 def clip(value: object, length: int = 60) -> str:

@@ -15,7 +15,9 @@ def _laughs() -> str:
 
 def _merges() -> str:
     """Merge keys that double a mapping at each level."""
-    return "\n".join(["a0: &a0 {k0: 1}", *(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}], k{i}: 1}}" for i in range(1, 30))])
+    return "\n".join(
+        ["a0: &a0 {k0: 1}", *(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}], k{i}: 1}}" for i in range(1, 30))]
+    )
 
 
 def _relays(count: int, sources: list[str]) -> str:

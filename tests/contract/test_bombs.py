@@ -20,7 +20,7 @@ TEXTS = {
     "100,000 open lists": "1:14: nested deeper than 12 levels",
     "1 MB of text": "1:1: longer than 256 KiB",
     "a list of 1.2 MB": "1:1: longer than 256 KiB",
-    "a list of 100,000 in 200 KB": "2:39991: more than 20000 elements",
+    "a list of 100,000 in 200 KB": "2:39994: more than 20000 elements",
     "a NUL": "2:15: character #x0000 is not allowed",
     "a control character": "2:15: character #x001b is not allowed",
     "a byte that is not UTF-8": "2:17: not UTF-8: byte 0xe9",
@@ -29,7 +29,7 @@ TEXTS = {
     "100,000 digits of a version": f"1:10: format version '{'1' * 57}...' is not known; this is foveate: 1",
     "a reference that never closes": "2:14: '${' without its '}'; write ${params.name} or ${rig.device}",
     "references that multiply a text": "3:14: a text with ${...} becomes longer than 4096 characters",
-    "references that multiply a list": "6:39: references repeat more than 20000 elements",
+    "references that multiply a list": "6:38: references repeat more than 20000 elements",
     "1,001 nodes": "1003:3: more than 1000 nodes and includes",
 }
 
@@ -70,6 +70,14 @@ def test_includes_that_multiply_are_refused(tmp_path: Path) -> None:
         (tmp_path / f"level{level}.yaml").write_text(f"foveate: 1\nnodes:\n{names}", encoding="utf-8")
     (tmp_path / "level8.yaml").write_text("foveate: 1\nnodes: {a: {use: numbers}}\n", encoding="utf-8")
     assert any("more than 1000 nodes and includes" in line for line in faults_of(tmp_path / "level0.yaml"))
+
+
+def test_large_includes_that_repeat_are_refused(tmp_path: Path) -> None:
+    names = "".join(f"  p{i}: {{include: part.yaml}}\n" for i in range(900))
+    (tmp_path / "graph.yaml").write_text(f"foveate: 1\nnodes:\n{names}", encoding="utf-8")
+    (tmp_path / "part.yaml").write_text("#" * 200_000 + "\nfoveate: 1\nnodes: {a: {use: numbers}}\n", encoding="utf-8")
+    (line,) = faults_of(tmp_path / "graph.yaml")
+    assert line.endswith(":23:18: the included files have more than 4096 KiB together")
 
 
 def test_includes_that_nest_without_end_are_refused(tmp_path: Path) -> None:

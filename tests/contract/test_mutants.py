@@ -177,9 +177,7 @@ def test_mutants_of_an_included_graph(tmp_path: Path) -> None:
 
 def test_mutants_of_the_shipped_rig(tmp_path: Path) -> None:
     path = tmp_path / "graph.yaml"
-    path.write_text(
-        'foveate: 1\nrig: rig.yaml\nnodes: {a: {use: camera, device: "${rig.search}"}}\n', encoding="utf-8"
-    )
+    path.write_text('foveate: 1\nrig: rig.yaml\nnodes: {a: {use: camera, device: "${rig.search}"}}\n', encoding="utf-8")
     for data in mutants((launch_folder() / "rigs/sim_procedural.yaml").read_text(encoding="utf-8"), 500, seed=3):
         (tmp_path / "rig.yaml").write_bytes(data)
         is_valid(path)

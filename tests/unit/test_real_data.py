@@ -21,6 +21,7 @@ def run(capsys: pytest.CaptureFixture[str], folder: Path, seconds: int, *setting
         "--duration",
         f"{seconds}s",
         "--json",
+        "--no-compare",
         "--output",
         str(folder),
     ]

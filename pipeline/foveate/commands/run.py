@@ -47,6 +47,8 @@ def main(options: argparse.Namespace) -> int:
         result = execute(graph, options.executor, duration_ns, folder / "run.mcap", signals.stop, show is not None)
         files = [result.recording] if result.recording else []
         lines: list[str] = []
+        if graph.report is not None and options.no_compare:
+            graph = replace(graph, report=replace(graph.report, variants=()))
         if graph.report is not None and not options.no_report and result.failure is None and not signals.hard:
             lines, report = _report(graph, result, folder, signals.stop, show is not None)
             files += [report] if report else []

@@ -1,0 +1,118 @@
+"""Holds the blocks `record:` and `report:` against the graph's nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foveate import catalog, paths
+from foveate.flat import SET
+from foveate.graph import NodeSpec, Record, ReportSpec, Variant
+from foveate.queues import Policy
+from foveate.yaml_source import Item, clip
+
+if TYPE_CHECKING:
+    from foveate.checking import Checker
+
+
+def record_of(checker: Checker, nodes: dict[str, NodeSpec]) -> Record | None:
+    """The checked `record:` block."""
+    item = checker.flat.record
+    if item is None or item.value is None:
+        return None
+    if not isinstance(item.value, dict):
+        checker.fault(item.fault(f"record must be a mapping, not {item.kind}"))
+        return None
+    checker.expander.unknown_keys(item, ("to", "streams"), " in record")
+    to = item.value.get("to")
+    if to is not None and not _is_folder(checker, to):
+        return None
+    streams = item.value.get("streams")
+    if streams is None or not isinstance(streams.value, list):
+        checker.fault((streams or item).fault("record needs a list 'streams' of node.output"))
+        return None
+    found: list[tuple[str, str, Policy]] = []
+    for stream in streams.value:
+        long = isinstance(stream.value, dict)
+        if long:
+            checker.expander.unknown_keys(stream, ("from", "queue"), " in a stream")
+        if long and "from" not in stream.value:
+            checker.fault(stream.fault("a stream needs 'from: node.output'"))
+            continue
+        policy = checker.policy(stream) if long and "queue" in stream.value else Policy("fifo", 256)
+        output = checker.output(nodes, stream.value["from"] if long else stream, "")
+        if output is not None:
+            if any(output == (node, port) for node, port, _ in found):
+                checker.fault(stream.fault(f"stream '{output[0]}.{output[1]}' is listed twice"))
+            found.append((*output, policy))
+    return Record(Path(to.value if to is not None else "logs"), tuple(found))
+
+
+def _is_folder(checker: Checker, to: Item) -> bool:
+    """Whether `to` may be written to: from `--set` anywhere, from the YAML below the current folder."""
+    if not isinstance(to.value, str) or not to.value:
+        checker.fault(to.fault(f"'to' must be a folder, not {to.kind}"))
+        return False
+    try:
+        paths.possible(to.value)
+    except paths.Escape as error:
+        checker.fault(to.fault(str(error)))
+        return False
+    folder = Path(to.value)
+    if not to.file.startswith(SET) and (folder.is_absolute() or ".." in folder.parts):
+        checker.fault(to.fault(f"'{clip(to.value)}' leaves the current folder; choose it with --output"))
+        return False
+    return True
+
+
+def report_of(checker: Checker, nodes: dict[str, NodeSpec]) -> ReportSpec | None:
+    """The checked `report:` block."""
+    item = checker.flat.report
+    if item is None or item.value is None:
+        return None
+    if not isinstance(item.value, dict) or "use" not in item.value:
+        checker.fault(item.fault("report must be a mapping with 'use'"))
+        return None
+    checker.expander.unknown_keys(item, ("use", "compare"), " in report")
+    use, known = item.value["use"], catalog.listing("reports")
+    if not isinstance(use.value, str) or use.value not in known:
+        checker.fault(use.fault(f"unknown report '{use.shown}'{checker.flat.hint(use.shown, known)}"))
+    compare = item.value.get("compare")
+    variants = []
+    if compare is not None and isinstance(compare.value, dict):
+        for name, changes in compare.value.items():
+            if isinstance(changes.value, dict):
+                variants.append(_variant(checker, name, changes, nodes))
+            else:
+                checker.fault(changes.fault(f"'{clip(name)}' must map nodes to what replaces them"))
+    elif compare is not None:
+        checker.fault(compare.fault(f"compare must be a mapping, not {compare.kind}"))
+    return ReportSpec(str(use.value), tuple(variants))
+
+
+def _variant(checker: Checker, name: str, changes: Item, nodes: dict[str, NodeSpec]) -> Variant:
+    replaced = {}
+    for node, item in changes.value.items():
+        if node not in checker.flat.nodes:
+            hint = checker.flat.hint(node, checker.flat.nodes)
+            checker.fault(changes.key_fault(node, f"unknown node '{clip(node)}'{hint}"))
+            continue
+        if not isinstance(item.value, dict):
+            checker.fault(item.fault(f"what replaces '{node}' must be a mapping, not {item.kind}"))
+            continue
+        if "inputs" in item.value:
+            checker.fault(item.key_fault("inputs", f"what replaces '{node}' keeps its inputs; leave them out"))
+        if node not in nodes:  # it has faults of its own, which have been named
+            continue
+        spec = checker.node(node, item, {})
+        if spec is None:
+            continue
+        old, new = nodes[node].schema, spec.schema
+        for port in new.inputs.values():
+            if port.name not in old.inputs or not issubclass(old.inputs[port.name].type, port.type):
+                checker.fault(item.fault(f"'{spec.use}' takes '{port.name}', which '{nodes[node].use}' does not"))
+        for port in old.outputs.values():
+            if port.name not in new.outputs or not issubclass(new.outputs[port.name].type, port.type):
+                checker.fault(item.fault(f"'{spec.use}' gives no '{port.name}', which '{nodes[node].use}' does"))
+        replaced[node] = spec
+    return Variant(name, replaced)
