@@ -31,7 +31,7 @@ class RasterGaze(Node):
         range: Annotated[float, Unit("m"), Gt(0)] = 150.0,
         width: Annotated[float, Unit("rad"), Gt(0)] = 0.838,
         height: Annotated[float, Unit("rad"), Gt(0)] = 0.471,
-        overlap: Annotated[float, Ge(0), Lt(0.9)] = 0.2,
+        overlap: Annotated[float, Ge(0), Lt(0.9)] = 0.1,
     ) -> None:
         self._view = SteeredView(camera, mirror, range)
         self._timing = LookTiming(camera, mirror)
