@@ -115,7 +115,7 @@ class Checker:
             given = {**given, **block.value}
         given.update(overrides)
         blocks = [item] if block is None or not isinstance(block.value, dict) else [item, block]
-        values, origins, complete = self._values(name, use.value, schema.parameters, given, blocks)
+        values, origins, complete = self._values(name, f"'{use.value}'", schema.parameters, given, blocks)
         cost = self._duration(item.value["cost"], "cost") if "cost" in item.value else None
         if complete:
             self._own_check(kind, name, values, given, item)
@@ -134,7 +134,7 @@ class Checker:
         origins: dict[str, str] = {}
         for key, value in given.items():
             if key not in known:
-                text = f"'{clip(use)}' has no {what} '{clip(key)}'{self.flat.hint(key, known)}"
+                text = f"{clip(use)} has no {what} '{clip(key)}'{self.flat.hint(key, known)}"
                 block = next((b for b in blocks if b.file == value.file and b.value.get(key) is value), None)
                 self.fault(block.key_fault(key, text) if block is not None else value.fault(text))
                 continue
@@ -250,7 +250,7 @@ class Checker:
         given = {key: value for key, value in item.value.items() if key != "uri"}
         if "address" in schema:
             given["address"] = Item(match[2], uri.file, uri.line, uri.column)
-        values, _, _ = self._values(f"rig.{name}", uri.value, schema, given, [item])
+        values, _, _ = self._values(f"rig.{name}", f"the {family.family} '{uri.value}'", schema, given, [item])
         return DeviceSpec(name, uri.value, kind, values)
 
     def _unused_device(self, name: str) -> None:

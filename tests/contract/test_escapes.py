@@ -123,8 +123,8 @@ def test_a_rig_or_an_include_outside_is_refused(key: str, path: str, folder: Pat
 
 def test_an_included_graph_reaches_no_farther_than_its_includer(folder: Path) -> None:
     (folder / "parts").mkdir()
-    part = "foveate: 1\nnodes: {{in: {{use: frames}}, find: {{use: detect, inputs: {{frame: in.out}}, params: {{model: {}}}}}}}"
-    (folder / "parts/part.yaml").write_text(part.format("../../outside/model.onnx"), encoding="utf-8")
+    part = DETECT.format(model="../../outside/model.onnx")
+    (folder / "parts/part.yaml").write_text(part, encoding="utf-8")
     with pytest.raises(GraphError, match=OUTSIDE):
         load_graph(graph_in(folder, "foveate: 1\nnodes: {p: {include: parts/part.yaml}}\n"))
 

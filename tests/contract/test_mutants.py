@@ -17,8 +17,9 @@ from foveate.paths import launch_folder
 LINE = re.compile(r"[^\n]+:[1-9][0-9]*:[1-9][0-9]*: [^\n]+")
 MOST_MIB = 64
 SPECIAL = (
-    *"&*!|>%@`'\"{}[],:?#-~\t\n\0\r", "<<: ", "- ", ": ", "? ", "--- \n", "...\n", "!!python/object:os.system ", "${", "}",
-    "${params.", "${rig.", "${params.rate}", "../", "/", "1e999999", "\xff", "\u2028", "\ufeff", "null", "[[[[", "9" * 50,
+    *"&*!|>%@`'\"{}[],:?#-~\t\n\0\r", "<<: ", "- ", ": ", "? ", "--- \n", "...\n", "!!python/object:os.system ", "${",
+    "}", "${params.", "${rig.", "${params.rate}", "../", "/", "1e999999", "\xff", "\u2028", "\ufeff", "null", "[[[[",
+    "9" * 50,
 )  # fmt: skip
 SMALL = {
     "wires": """\
