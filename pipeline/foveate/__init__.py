@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from foveate.messages import Objects as Objects
     from foveate.messages import ProbabilityMap as ProbabilityMap
     from foveate.messages import Stamp as Stamp
+    from foveate.node import Folder as Folder
     from foveate.node import Node as Node
     from foveate.node import Problem as Problem
     from foveate.node import Unit as Unit
@@ -31,6 +32,7 @@ _HOME = {
     "Boxes": "messages",
     "Device": "device",
     "FoveateError": "errors",
+    "Folder": "node",
     "Frame": "messages",
     "Gaze": "messages",
     "GraphError": "errors",

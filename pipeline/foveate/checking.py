@@ -31,11 +31,13 @@ _URI = re.compile(r"([a-z][a-z0-9+-]*):(.*)", re.DOTALL)
 _RIG = re.compile(r"\$\{\s*rig\.([^{}$]*)\}")
 
 
-def load_graph(path: Path, settings: list[str] | None = None, allowed: list[Path] | None = None) -> Graph:
+def load_graph(
+    path: Path, settings: list[str] | None = None, allowed: list[Path] | None = None, *, open_devices: bool = True
+) -> Graph:
     """The checked graph in a file.
 
     `settings`: texts `node.param=value`; `allowed`: folders the graph may name files in, besides its own.
-    Raises GraphError with every fault found; touches no hardware.
+    Without `open_devices` (a replay), files that only devices would open need not be there. Raises GraphError with every fault found; touches no hardware.
     """
     parsed, faults = [], []
     for text in settings or []:
@@ -45,7 +47,7 @@ def load_graph(path: Path, settings: list[str] | None = None, allowed: list[Path
             faults.extend(error.faults)
     expander = Expander(path, parsed, allowed or [])
     flat = expander.run()
-    graph = Checker(flat, expander).graph()
+    graph = Checker(flat, expander, open_devices).graph()
     if flat.faults or faults:
         raise GraphError(flat.told() + faults)
     return graph
@@ -54,7 +56,8 @@ def load_graph(path: Path, settings: list[str] | None = None, allowed: list[Path
 class Checker:
     """Turns a flat description into a Graph; faults go to `flat.faults`."""
 
-    def __init__(self, flat: Flat, expander: Expander) -> None:
+    def __init__(self, flat: Flat, expander: Expander, open_devices: bool = True) -> None:
+        self._open_devices = open_devices
         self.flat = flat
         self.expander = expander
         self.devices: dict[str, DeviceSpec | None] = {}
@@ -159,7 +162,9 @@ class Checker:
             self.fault(item.fault(f"{where} takes {parameter.type_text()}, not a device"))
             return None
         if parameter.type is Path or (parameter.type == Path | None and item.value is not None):
-            return self.expander.file_of(item, where)
+            if name.startswith("rig.") and not self._open_devices:
+                return Path(str(item.value))
+            return self.expander.file_of(item, where, folder=parameter.is_folder)
         return self._plain_value(where, parameter, item)
 
     def _plain_value(self, where: str, parameter: Parameter, item: Item) -> Any:

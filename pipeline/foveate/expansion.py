@@ -112,18 +112,19 @@ class Expander:
                     self._fault(setting.item.fault(f"the graph has no parameter '{clip(name)}'{hint}"))
         return params
 
-    def file_of(self, item: Item, what: str) -> Path | None:
-        """The existing file that `item` names, or None with a fault."""
+    def file_of(self, item: Item, what: str, *, folder: bool = False) -> Path | None:
+        """The existing file (or folder) that `item` names, or None with a fault."""
+        kind, exists = ("folder", os.path.isdir) if folder else ("file", os.path.isfile)
         if not isinstance(item.value, str) or not item.value:
-            self._fault(item.fault(f"{what} must be a file's path, not {item.kind}"))
+            self._fault(item.fault(f"{what} must be a {kind}'s path, not {item.kind}"))
             return None
         try:
             path = self.resolve(item)
         except ValueError as error:
             self._fault(item.fault(clip(error, 160)))
             return None
-        if not os.path.isfile(path):  # noqa: PTH113 - false, not OSError, for a name that is too long
-            self._fault(item.fault(f"no file '{clip(item.value)}' for {what}"))
+        if not exists(path):  # os.path: false, not OSError, for a name that is too long
+            self._fault(item.fault(f"no {kind} '{clip(item.value)}' for {what}"))
             return None
         return path
 

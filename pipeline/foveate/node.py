@@ -23,6 +23,11 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class Folder:
+    """Marks a path that names a folder: `address: Annotated[Path, Folder()]`; other paths name files."""
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """What a node's own `check` finds wrong with a parameter."""
 
@@ -91,6 +96,11 @@ class Parameter:
             if isinstance(part, type) and issubclass(part, Device):
                 return part
         return None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether a path names a folder."""
+        return any(isinstance(item, Folder) for item in getattr(self.annotation, "__metadata__", ()))
 
     def type_text(self) -> str:
         """The type as a person writes it."""

@@ -55,12 +55,13 @@ def prepare(log: Recording, options: argparse.Namespace) -> tuple[Graph, dict[st
     Raises RecordingError naming a stream that is needed and was not recorded; GraphError.
     """
     if options.graph:
-        graph = load_graph(find(options.graph, options.graphs), options.settings, options.data)
+        path = find(options.graph, options.graphs)
+        graph = load_graph(path, options.settings, options.data, open_devices=False)
     else:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{log.path.stem}.yaml"
             path.write_text(log.graph_text, encoding="utf-8")
-            graph = load_graph(path, options.settings, options.data)
+            graph = load_graph(path, options.settings, options.data, open_devices=False)
     return substitute(graph, log)
 
 

@@ -53,7 +53,7 @@ def video(tmp_path: Path) -> Camera:
 def folder(tmp_path: Path) -> Camera:
     for i in range(12):
         cv2.imwrite(str(tmp_path / f"{i:03d}.png"), np.full((48, 64, 3), 20 * i, np.uint8))
-    return ImageFolder(address=str(tmp_path), rate=50.0)
+    return ImageFolder(address=tmp_path, rate=50.0)
 
 
 makers = pytest.mark.parametrize("make", [sim, video, folder])
@@ -152,7 +152,7 @@ def test_missing_devices_and_files_are_named(tmp_path: Path) -> None:
     gone.uri = "opencv:93"
     with pytest.raises(NotFound, match="opencv:93: cannot open: there is no /dev/video93"):
         gone.open(VirtualClock())
-    empty = ImageFolder(address=str(tmp_path))
+    empty = ImageFolder(address=tmp_path)
     with pytest.raises(NotFound, match="no images"):
         empty.open(VirtualClock())
     text = tmp_path / "text.avi"

@@ -11,7 +11,7 @@ from foveate.clock import Clock
 from foveate.device import DeviceInfo
 from foveate.errors import EndOfStream, NotFound, ProtocolError, StateError
 from foveate.messages import Frame, Stamp
-from foveate.node import Unit
+from foveate.node import Folder, Unit
 from foveate_calibration.pinhole import Pinhole
 from foveate_drivers.cameras.base import Camera
 from foveate_drivers.cameras.opencv import import_cv2
@@ -96,10 +96,10 @@ class ImageFolder(_Pictures):
     """The images of a folder, in the order of their names."""
 
     def __init__(
-        self, *, address: str, rate: Annotated[float, Unit("Hz"), Gt(0)] = 30.0, loop: bool = False,
-        field: Annotated[float, Unit("rad"), Gt(0.001)] | None = None, gray: bool = False,
+        self, *, address: Annotated[Path, Folder()], rate: Annotated[float, Unit("Hz"), Gt(0)] = 30.0,
+        loop: bool = False, field: Annotated[float, Unit("rad"), Gt(0.001)] | None = None, gray: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(Path(address), rate, loop, field)
+        super().__init__(address, rate, loop, field)
         self._gray = gray
         self._files: list[Path] = []
 

@@ -49,8 +49,10 @@ class OpenCVCamera(Camera):
     def open(self, clock: Clock) -> None:
         cv2 = import_cv2(self.uri)
         index: int | str = int(self._address) if self._address.isdigit() else self._address
+        if isinstance(index, str) and not index.startswith("/dev/"):
+            raise NotFound(self.uri, "open", "give a number or a path under /dev; a video file is 'file:PATH'")
         place = Path(f"/dev/video{index}") if isinstance(index, int) else Path(index)
-        if Path("/dev").exists() and str(place).startswith("/dev") and not place.exists():
+        if not place.exists():
             raise NotFound(self.uri, "open", f"there is no {place}")
         self._capture = cv2.VideoCapture(index)
         if not self._capture.isOpened():

@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,16 @@ def _photograph_regions(paths: list[Path], seed: int, width: int, height: int) -
     return views.RegionViews(np.array(images), np.array(classes))
 
 
+class _Images:
+    """What onnxruntime's quantizer reads to see the ranges of activations."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self._items = iter([{"image": image[None].astype(np.float32)} for image in images])
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self._items, None)
+
+
 def export(
     net: torch.nn.Module, calibration: NDArray[np.uint8], path: Path, manifest: dict[str, Any], *, any_size: bool
 ) -> None:
@@ -160,24 +170,14 @@ def export(
     Weights are int8 by channel, activations uint8 (the fast integer form on x86); the heads' last
     convolutions stay in floating point, for their outputs span very different ranges.
     """
+    import onnx
+    import onnxruntime
     from onnxruntime.quantization import (
-        CalibrationDataReader,
         CalibrationMethod,
         QuantFormat,
         QuantType,
         quantize_static,
     )
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.items: Iterator[dict[str, Any]] = iter(
-                [{"image": image[None].astype(np.float32)} for image in calibration]
-            )
-
-        def get_next(self) -> dict[str, Any] | None:
-            return next(self.items, None)
-
-    import onnx
 
     example = torch.from_numpy(calibration[:1]).float()
     with tempfile.TemporaryDirectory() as folder:
@@ -190,13 +190,11 @@ def export(
         graph = onnx.load(str(whole)).graph
         heads = {node.name for node in graph.node if "head" in node.name}
         quantize_static(
-            str(whole), str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            str(whole), str(path), _Images(calibration), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv", "Add", "Resize"], nodes_to_exclude=sorted(heads),
             calibrate_method=CalibrationMethod.MinMax,
         )  # fmt: skip
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     golden = session.run(None, {"image": example.numpy()})[0]
     with torch.no_grad():
