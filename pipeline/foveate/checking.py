@@ -37,7 +37,8 @@ def load_graph(
     """The checked graph in a file.
 
     `settings`: texts `node.param=value`; `allowed`: folders the graph may name files in, besides its own.
-    Without `open_devices` (a replay), files that only devices would open need not be there. Raises GraphError with every fault found; touches no hardware.
+    Without `open_devices` (a replay), files that only devices would open need not be there.
+    Raises GraphError with every fault found; touches no hardware.
     """
     parsed, faults = [], []
     for text in settings or []:
