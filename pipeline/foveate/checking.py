@@ -255,6 +255,8 @@ class Checker:
         schema = parameters_of(kind)  # type: ignore[arg-type]
         given = {key: value for key, value in item.value.items() if key != "uri"}
         if "address" in schema:
+            if "address" in given:
+                self.fault(given["address"].fault(f"the address of device '{name}' stands in its option 'uri'"))
             given["address"] = Item(match[2], uri.file, uri.line, uri.column)
         values, _, _ = self._values(f"rig.{name}", f"the {family.family} '{uri.value}'", schema, given, [item])
         return DeviceSpec(name, uri.value, kind, values)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from foveate.yaml_source import clip
 
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")  # a fault that names the file is one line
 MAX_LENGTH = 4096  # PATH_MAX of Linux
 MAX_FOLDERS = 64  # each takes a look at the disk, and the time grows with their square
 
@@ -65,8 +67,8 @@ def resolve(text: str, folder: Path, allowed: list[Path]) -> Path:
 
 def possible(text: str) -> None:
     """Raises Escape for a text that cannot be the path of a file."""
-    if "\0" in text:
-        raise Escape("a path holds a NUL character")
+    if found := _CONTROL.search(text):
+        raise Escape(f"a path holds the character #x{ord(found[0]):04x}")
     if len(text) > MAX_LENGTH:
         raise Escape(f"a path of {len(text)} characters; {MAX_LENGTH} are possible")
     if (count := text.count(os.sep)) > MAX_FOLDERS:

@@ -10,7 +10,7 @@ from typing import Literal
 from foveate.messages import Message
 
 Kind = Literal["latest", "fifo", "block", "every"]
-_POLICY = re.compile(r"(latest)|(fifo|block|every)\((\d{1,6})\)")
+_POLICY = re.compile(r"(latest)|(fifo|block|every)\(([0-9]{1,6})\)")
 
 
 @dataclass(frozen=True, slots=True)

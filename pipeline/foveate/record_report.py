@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from foveate.yaml_source import Item, clip
 
 if TYPE_CHECKING:
     from foveate.checking import Checker
+
+_VARIANT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")  # it becomes the name of a file beside run.mcap
 
 
 def record_of(checker: Checker, nodes: dict[str, NodeSpec]) -> Record | None:
@@ -81,7 +84,11 @@ def report_of(checker: Checker, nodes: dict[str, NodeSpec]) -> ReportSpec | None
     variants = []
     if compare is not None and isinstance(compare.value, dict):
         for name, changes in compare.value.items():
-            if isinstance(changes.value, dict):
+            if not _VARIANT.fullmatch(name):
+                checker.fault(compare.key_fault(name, f"'{clip(name)}' is not a name (letters, digits, _; at most 64)"))
+            elif name == "run":
+                checker.fault(compare.key_fault(name, "'run' is the run itself; give the comparison another name"))
+            elif isinstance(changes.value, dict):
                 variants.append(_variant(checker, name, changes, nodes))
             else:
                 checker.fault(changes.fault(f"'{clip(name)}' must map nodes to what replaces them"))

@@ -30,7 +30,7 @@ class Manifest:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             return cls(str(data["sha256"]), tuple(map(str, data["classes"])), float(data["golden_tolerance"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ModelError(str(path), "read the manifest", f"{type(error).__name__}: {error}") from None
 
     def verify(self, model: Path) -> None:
