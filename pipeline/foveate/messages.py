@@ -7,6 +7,7 @@ elevation = atan(y / z), radians.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +30,16 @@ class Message:
     stamp: Stamp
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
+        for name in _array_fields(type(self)):  # type: ignore[arg-type]
+            flags = getattr(self, name).flags
+            if flags.writeable:
+                flags.writeable = False
+
+
+@cache
+def _array_fields(cls: type) -> tuple[str, ...]:
+    """Fields annotated as arrays. Kept, for a message is made at every hop: asking each time doubled its cost."""
+    return tuple(item.name for item in fields(cls) if "ndarray" in str(item.type).lower())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
