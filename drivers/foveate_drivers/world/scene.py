@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import cv2
@@ -98,49 +99,67 @@ def visible_area(image_from_plane: Matrix, width: int, height: int) -> NDArray[n
     return np.concatenate([points.min(axis=1), points.max(axis=1)])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Sprite:
     """A small picture with opacity, upright in the plane's axes, centred on its object."""
 
-    image: Pixels  # h x w x 4: B, G, R premultiplied by opacity, opacity
-    px_per_m: float
-    box_m: tuple[float, float, float, float]  # the object without its shadow: x0, y0, x1, y1 about the centre
+    def __init__(self, image: Pixels, px_per_m: float, box_m: tuple[float, float, float, float]) -> None:
+        """`image`: h x w x 4, B, G, R premultiplied by opacity, and opacity. `box_m`: x0, y0, x1, y1 of the
+        object without its shadow, about the centre."""
+        self.image = image
+        self.px_per_m = px_per_m
+        self.box_m = box_m
+        self._levels: dict[tuple[int, bool], Pixels] = {}
+
+    def _level(self, level: int, color: bool) -> Pixels:
+        """The picture `level` times halved: B, G, R, opacity, or grey and opacity. Made once.
+
+        Every 2^level-th pixel after a blur of 0.4 of their distance: sharper than a pyramid's, for a
+        person is only a few pixels in the wide image.
+        """
+        key = (level, color)
+        if key not in self._levels:
+            if level > 0:
+                step = 2**level
+                smooth = cv2.GaussianBlur(self._level(0, color), (0, 0), 0.4 * step)
+                self._levels[key] = np.ascontiguousarray(smooth[::step, ::step])
+            elif color:
+                self._levels[key] = self.image
+            else:
+                gray = cv2.cvtColor(self.image, cv2.COLOR_BGRA2GRAY)
+                self._levels[key] = cv2.merge([gray, self.image[:, :, 3]])
+        return self._levels[key]
 
     def draw(self, onto: Pixels, image_from_plane: Matrix, x_m: float, y_m: float) -> None:
         """Blend the sprite, its centre at (`x_m`, `y_m`), into `onto` in place."""
         height, width = self.image.shape[:2]
         scale = 1.0 / self.px_per_m
-        place = np.array(
-            [
-                [scale, 0.0, x_m - (width - 1) / 2 * scale],
-                [0.0, scale, y_m - (height - 1) / 2 * scale],
-                [0.0, 0.0, 1.0],
-            ]
-        )
-        image_from_sprite = image_from_plane @ place
-        corners = image_from_sprite @ np.array(
-            [[-1, width, width, -1], [-1, -1, height, height], [1, 1, 1, 1]], np.float64
-        )
+        left, top = x_m - (width - 1) / 2 * scale, y_m - (height - 1) / 2 * scale
+        image_from_sprite = image_from_plane @ np.array([[scale, 0.0, left], [0.0, scale, top], [0.0, 0.0, 1.0]])
+        corners = image_from_sprite @ _corners(width, height)
         corners = corners[:2] / corners[2]
-        x0, y0 = np.maximum(np.floor(corners.min(axis=1)).astype(int), 0)
-        x1, y1 = np.minimum(np.ceil(corners.max(axis=1)).astype(int) + 1, [onto.shape[1], onto.shape[0]])
+        low, high = corners.min(axis=1), corners.max(axis=1)
+        x0, y0 = max(int(np.floor(low[0])), 0), max(int(np.floor(low[1])), 0)
+        x1, y1 = min(int(np.ceil(high[0])) + 1, onto.shape[1]), min(int(np.ceil(high[1])) + 1, onto.shape[0])
         if x1 <= x0 or y1 <= y0:
             return
-        shift = np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0], [0.0, 0.0, 1.0]])
-        shrink = (corners.max(axis=1) - corners.min(axis=1)).max() < 0.7 * max(width, height)
-        warped = cv2.warpPerspective(
-            cv2.GaussianBlur(self.image, (0, 0), 0.4 * width / max(float(np.ptp(corners[0])), 1.0))
-            if shrink
-            else self.image,
-            shift @ image_from_sprite,
-            (int(x1 - x0), int(y1 - y0)),
-            flags=cv2.INTER_LINEAR,
-        )
+        ratio = max(width, height) / max(float((high - low).max()), 1.0)
+        level = min(max(int(np.log2(ratio) + 0.5), 0), 5) if ratio > 1 else 0
+        image_from_level = image_from_sprite @ np.diag([2.0**level, 2.0**level, 1.0])
+        image_from_level[0] -= x0 * image_from_level[2]
+        image_from_level[1] -= y0 * image_from_level[2]
+        size = (x1 - x0, y1 - y0)
+        color = onto.ndim == 3
+        warped = cv2.warpPerspective(self._level(level, color), image_from_level, size, flags=cv2.INTER_LINEAR)
         target = onto[y0:y1, x0:x1]
-        rest = cv2.bitwise_not(warped[:, :, 3])
-        if onto.ndim == 2:
-            ink = cv2.cvtColor(warped, cv2.COLOR_BGRA2GRAY)
-            cv2.add(cv2.multiply(target, rest, scale=1 / 255), ink, dst=target)
-        else:
+        rest = cv2.bitwise_not(warped[:, :, -1])
+        if color:
             faded = cv2.multiply(target, cv2.merge([rest, rest, rest]), scale=1 / 255)
             cv2.add(faded, warped[:, :, :3], dst=target)
+        else:
+            cv2.add(cv2.multiply(target, rest, scale=1 / 255), warped[:, :, 0], dst=target)
+
+
+@cache
+def _corners(width: int, height: int) -> NDArray[np.float64]:
+    """The corners of a picture and one pixel more, as columns."""
+    return np.array([[-1, width, width, -1], [-1, -1, height, height], [1, 1, 1, 1]], np.float64)

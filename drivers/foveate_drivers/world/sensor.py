@@ -28,7 +28,7 @@ class Sensor:
         electrons = np.arange(256) / 255.0 * full_well_e
         self._sigma = (np.sqrt(electrons + read_noise_e**2) * 255.0 / full_well_e).astype(np.float32)
         rng = np.random.default_rng(seed)
-        self._bank = rng.standard_normal(_BANK_SIZE, dtype=np.float32)
+        self._bank = rng.standard_normal(max(_BANK_SIZE, 2 * width * height), dtype=np.float32)
         self._seed = seed
 
     def expose(self, image: Pixels, frame_index: int) -> Pixels:
@@ -47,10 +47,5 @@ class Sensor:
         count = shape[0] * shape[1]
         mixed = ((index + 1) * 0x9E3779B97F4A7C15 + self._seed * 0xD1B54A32D192ED03) & ((1 << 64) - 1)
         mixed ^= mixed >> 31
-        if count > _BANK_SIZE // 2:
-            tiles = -(-count // (_BANK_SIZE // 2)) + 1
-            bank = np.tile(self._bank, tiles)
-        else:
-            bank = self._bank
-        start = mixed % (len(bank) - count)
-        return bank[start : start + count].reshape(shape)
+        start = mixed % (len(self._bank) - count)
+        return self._bank[start : start + count].reshape(shape)

@@ -63,6 +63,7 @@ class ObjectMap(Node):
         self._extent = np.zeros((0, 2))
         self._odds = np.zeros(0)
         self._looks = np.zeros(0, np.int32)
+        self._grown = False  # a box is new or larger since the last merge
         self._whole = np.zeros(0, bool)  # seen at least once without being cut by the image's edge
 
     def step(self, boxes: Boxes) -> Objects:
@@ -80,10 +81,12 @@ class ObjectMap(Node):
     def _predict(self, t_ns: int) -> None:
         dt = max(t_ns - self._t_ns, 0) / 1e9
         self._t_ns = t_ns
-        motion = np.array([[1.0, dt], [0.0, 1.0]])
-        noise = self._jerk * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]])
-        self._state = self._state @ motion.T
-        self._covariance = motion @ self._covariance @ motion.T + noise
+        self._state[:, :, 0] += dt * self._state[:, :, 1]
+        p = self._covariance  # F P F' + Q written out: small matrices are slow one by one
+        p[:, :, 0, 0] += dt * (2 * p[:, :, 0, 1] + dt * p[:, :, 1, 1]) + self._jerk * dt**3 / 3
+        p[:, :, 0, 1] += dt * p[:, :, 1, 1] + self._jerk * dt**2 / 2
+        p[:, :, 1, 0] = p[:, :, 0, 1]
+        p[:, :, 1, 1] += self._jerk * dt
 
     def _update(self, boxes: Boxes) -> None:
         mirror = boxes.mirror
@@ -142,6 +145,7 @@ class ObjectMap(Node):
         return int(np.argmin(np.where(fits, distance - 2 * overlap, np.inf)))
 
     def _add(self, place: Array, variance: Array, extent: Array, label: int, gain: float) -> None:
+        self._grown = True
         covariance = np.zeros((1, 2, 2, 2))
         covariance[0, :, 0, 0] = variance
         covariance[0, :, 1, 1] = self._speed_var
@@ -163,6 +167,7 @@ class ObjectMap(Node):
         elif not self._fuse or not self._whole[index]:
             self._put(index, place, variance)
             self._extent[index] = extent
+            self._grown = True
             self._whole[index] = True
         else:
             covariance = self._covariance[index]
@@ -176,6 +181,7 @@ class ObjectMap(Node):
         center, size = self._state[index, :, 0], self._extent[index]
         low = np.minimum(center - size / 2, place - extent / 2)
         high = np.maximum(center + size / 2, place + extent / 2)
+        self._grown = True
         self._extent[index] = high - low
         self._put(index, (low + high) / 2, ((high - low) / 6) ** 2 + self._model_var)
 
@@ -199,25 +205,29 @@ class ObjectMap(Node):
     def _forget(self) -> None:
         """Drop what is improbable; join parts of one object; of two that overlap keep the more certain."""
         keep = self._odds > np.log(_GONE / (1 - _GONE))
-        count = len(self._ids)
-        if count > 1:
-            place = self._state[:, :, 0]
-            gap = np.abs(place[:, None] - place[None])
-            reach = (self._extent[:, None] + self._extent[None]) / 2
-            alike = (self._labels[:, None] == self._labels[None]) & (np.arange(count)[:, None] < np.arange(count)[None])
-            parts = alike & ~self._whole[:, None] & ~self._whole[None] & (gap < reach + _SEAM_RAD).all(axis=2)
-            for i, j in np.argwhere(parts):
-                if keep[i] and keep[j]:
-                    self._join(int(i), place[j].copy(), self._extent[j])
-                    self._odds[i] = max(self._odds[i], self._odds[j])
-                    keep[j] = False
-            shared = np.clip(reach - gap, 0, None)
-            shared = np.minimum(shared, np.minimum(self._extent[:, None], self._extent[None])).prod(axis=2)
-            area = self._extent.prod(axis=1)
-            for i, j in np.argwhere(alike & (shared > 0.5 * np.minimum(area[:, None], area[None]))):
-                if keep[i] and keep[j]:
-                    worse = j if (self._whole[i], self._odds[i]) >= (self._whole[j], self._odds[j]) else i
-                    keep[worse] = False
+        if self._grown and len(self._ids) > 1:
+            self._merge(keep)
+        self._grown = False
         if not keep.all():
             for name in ("_ids", "_labels", "_state", "_covariance", "_extent", "_odds", "_looks", "_whole"):
                 setattr(self, name, getattr(self, name)[keep])
+
+    def _merge(self, keep: NDArray[np.bool_]) -> None:
+        """Clear `keep` of objects that are another's part or double. Only new or larger boxes can be."""
+        place, rank = self._state[:, :, 0], np.arange(len(self._ids))
+        gap = np.abs(place[:, None] - place[None])
+        reach = (self._extent[:, None] + self._extent[None]) / 2
+        alike = (self._labels[:, None] == self._labels[None]) & (rank[:, None] < rank[None])
+        parts = alike & ~self._whole[:, None] & ~self._whole[None] & (gap < reach + _SEAM_RAD).all(axis=2)
+        for i, j in np.argwhere(parts):
+            if keep[i] and keep[j]:
+                self._join(int(i), place[j].copy(), self._extent[j])
+                self._odds[i] = max(self._odds[i], self._odds[j])
+                keep[j] = False
+        shared = np.clip(reach - gap, 0, None)
+        shared = np.minimum(shared, np.minimum(self._extent[:, None], self._extent[None])).prod(axis=2)
+        area = self._extent.prod(axis=1)
+        for i, j in np.argwhere(alike & (shared > 0.5 * np.minimum(area[:, None], area[None]))):
+            if keep[i] and keep[j]:
+                worse = j if (self._whole[i], self._odds[i]) >= (self._whole[j], self._odds[j]) else i
+                keep[worse] = False
