@@ -112,11 +112,11 @@ def test_mir2_a_million_commands_at_the_input() -> None:
     )
     good = (np.abs(values) <= mirror.limit_rad).all(axis=1)
     accepted = 0
-    for row, expected in zip(values[:200_000], good[:200_000], strict=True):
+    for row, expected in zip(values, good, strict=True):
         try:
             mirror.checked(row)
             assert expected
             accepted += 1
         except OutOfRange:
             assert not expected
-    assert accepted == int(good[:200_000].sum())
+    assert accepted == int(good.sum())

@@ -187,3 +187,22 @@ def test_optional_inputs_give_the_newest_and_stay() -> None:
     assert result.balanced
     assert both.seen == [(0, None), (1, 0), (2, 1), (3, 1)] or both.seen == [(0, 0), (1, 0), (2, 1), (3, 1)]
     assert number(3).expected.flags.writeable is False
+
+
+def test_a_queue_that_loses_a_message_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger is no tautology: an engine that loses one message of a hundred does not balance, exit 3."""
+    from foveate.commands.run import exit_code
+    from foveate.queues import Queue
+
+    put = Queue.put
+
+    def leaky(self: Queue, message: ProbabilityMap, now_ns: int) -> None:
+        put(self, message, now_ns)
+        if int(message.expected[0, 0]) == 50:
+            self._items.pop()
+
+    monkeypatch.setattr(Queue, "put", leaky)
+    nodes: dict[str, Node] = {"a": Numbers(count=100), "sink": Collect()}
+    result = Run(graph_of(nodes, ["a.out -> sink.value fifo(200)"]), "virtual", replace=nodes).execute(None)
+    assert result.wires[0].missing == 1 and not result.balanced
+    assert exit_code(result) == 3

@@ -45,9 +45,9 @@ class GazeScheduler(Node):
         range: Annotated[float, Unit("m"), Gt(0)] = 150.0,
         detection: Annotated[float, Gt(0)] = 0.85,
         margin: Annotated[float, Unit("rad"), Ge(0)] = 0.004,
-        revisit: Annotated[float, Ge(0)] = 0.08,
+        revisit: Annotated[float, Ge(0)] = 0.04,
         revisit_time: Annotated[float, Unit("s"), Gt(0)] = 1.5,
-        doubt: Annotated[float, Ge(0)] = 0.4,
+        doubt: Annotated[float, Ge(0)] = 0.15,
     ) -> None:
         """`revisit`: worth of seeing a known object again after `revisit_time`, in new detections;
         `doubt`: worth of deciding whether an uncertain object exists."""
