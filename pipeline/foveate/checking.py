@@ -84,6 +84,8 @@ class Checker:
         report = report_of(self, nodes)
         devices = {name: spec for name, spec in self.devices.items() if spec is not None}
         graph = Graph(self.flat.path.stem, self.flat.path, nodes, tuple(wires), devices, record, report)
+        if report is not None and record is None and self.flat.report is not None and not self.flat.faults:
+            self.fault(self.flat.report.fault("a report is made from the recording; add a 'record' block"))
         if not self.flat.faults:
             for where, text in cycles.faults(graph):
                 mapping, key = self.flat.node_places[where]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from foveate.checking import load_graph
-from foveate.commands.loading import find
 from foveate.errors import EndOfStream, RecordingError
 from foveate.graph import Graph, NodeSpec, Record
 from foveate.messages import Message
@@ -49,20 +47,19 @@ class RecordedSource(Node):
         return {output: message}
 
 
-def prepare(log: Recording, options: argparse.Namespace) -> tuple[Graph, dict[str, Node]]:
+def prepare(
+    log: Recording, graph: Path | None, settings: list[str], allowed: list[Path]
+) -> tuple[Graph, dict[str, Node]]:
     """The recording's graph (or another) with every node that touches hardware replaced by its record.
 
     Raises RecordingError naming a stream that is needed and was not recorded; GraphError.
     """
-    if options.graph:
-        path = find(options.graph, options.graphs)
-        graph = load_graph(path, options.settings, options.data, open_devices=False)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{log.path.stem}.yaml"
-            path.write_text(log.graph_text, encoding="utf-8")
-            graph = load_graph(path, options.settings, options.data, open_devices=False)
-    return substitute(graph, log)
+    if graph is not None:
+        return substitute(load_graph(graph, settings, allowed, open_devices=False), log)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{log.path.stem}.yaml"
+        path.write_text(log.graph_text, encoding="utf-8")
+        return substitute(load_graph(path, settings, allowed, open_devices=False), log)
 
 
 def substitute(graph: Graph, log: Recording) -> tuple[Graph, dict[str, Node]]:

@@ -98,16 +98,13 @@ class Station:
 
 
 def failure(station: Station, arguments: Mapping[str, Any], error: BaseException) -> NodeFailed:
-    """The error to report for a step: names the node, the line and the messages it worked on."""
+    """The error to report for a step: names the node and the messages it worked on."""
     parts = []
     for name, message in arguments.items():
         if isinstance(message, Message):
             seq = f" seq {message.seq}" if hasattr(message, "seq") else ""
             parts.append(f"{name}{seq} at {message.stamp.t_ns / 1e9:.4f} s")
     doing = f"step ({', '.join(parts)})" if parts else "step"
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
     failed = NodeFailed(station.name, doing, error)
     failed.__cause__ = error
     return failed

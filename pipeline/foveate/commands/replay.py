@@ -8,6 +8,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from foveate.commands.loading import find
 from foveate.commands.run import StopSignals, end_facts, exit_code, facts
 from foveate.recording import McapRecorder, Recording
 from foveate.replay import prepare
@@ -19,7 +20,8 @@ from foveate.terminal import ProgressBar
 def main(options: argparse.Namespace) -> int:
     """Run the recording's graph from its recorded sources."""
     with Recording(options.log) as log, StopSignals() as signals:
-        graph, sources = prepare(log, options)
+        path = find(options.graph, options.graphs) if options.graph else None
+        graph, sources = prepare(log, path, options.settings, options.data)
         folder = options.output or Path("logs") / f"replay_{datetime.now():%Y%m%d-%H%M%S}"
         run = Run(graph, "virtual", replace=sources, open_devices=False)
         run.stop = signals.stop

@@ -49,7 +49,13 @@ def main(options: argparse.Namespace) -> int:
         lines: list[str] = []
         if graph.report is not None and options.no_compare:
             graph = replace(graph, report=replace(graph.report, variants=()))
-        if graph.report is not None and not options.no_report and result.failure is None and not signals.hard:
+        if graph.report is None or options.no_report or result.failure is not None:
+            pass
+        elif signals.stop.is_set():
+            lines = [
+                f"no report after a signal; write it with: foveate report {graph.report.use} {folder / 'run.mcap'}"
+            ]
+        else:
             lines, report = _report(graph, result, folder, signals.stop, show is not None)
             files += [report] if report else []
     if options.json:
@@ -165,7 +171,6 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.stop = threading.Event()
-        self.hard = False
         self._before: Mapping[int, object] = {}
 
     def __enter__(self) -> StopSignals:
@@ -180,5 +185,4 @@ class StopSignals:
     def _caught(self, number: int, frame: FrameType | None) -> None:
         if self.stop.is_set():
             raise KeyboardInterrupt
-        self.hard = True
         self.stop.set()
