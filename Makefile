@@ -33,8 +33,7 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install -e '.[dev]'
 	@touch $@ $(VENV)/run.stamp
 
-# torch's default build for Linux brings gigabytes of CUDA; this version has a small CPU build on the
-# usual mirrors of continuous integration. Any torch from 2.4 works.
+# The version that the networks were trained with; a plain `torch` may bring gigabytes of CUDA libraries.
 $(VENV)/all.stamp: $(VENV)/dev.stamp
 	$(PIP) install torch==2.13.0
 	$(PIP) install -e '.[dev,train]'
