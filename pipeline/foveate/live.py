@@ -138,9 +138,13 @@ class LiveExecutor:
     def _empty_recorder(self, station: Station) -> None:
         """Write what was put between the recorder's last look and the end of the other threads."""
         assert isinstance(station, RecorderStation)
-        while station.ready(0):
-            arguments, _ = station.consume(self._clock.now_ns())
-            station.run(arguments)
+        arguments: dict[str, Any] = {}
+        try:
+            while station.ready(0):
+                arguments, _ = station.consume(self._clock.now_ns())
+                station.run(arguments)
+        except Exception as error:
+            self._fail(station, arguments, error)
 
     def _fail(self, station: Station, arguments: Mapping[str, Any], error: BaseException) -> None:
         station.stats.state = "failed"

@@ -108,7 +108,12 @@ class Run:
     def _open(self, devices: list[Device], nodes: list[str]) -> None:
         for device in self.devices.values() if self._open_devices else ():
             devices.append(device)
-            device.open(self.clock)
+            try:
+                device.open(self.clock)
+            except FoveateError:
+                raise
+            except Exception as error:
+                raise NodeFailed(device.uri, "open", error) from error
         names = [*order(self.graph), *([RECORDER] if RECORDER in self.stations else [])]
         for name in names:
             nodes.append(name)

@@ -105,11 +105,13 @@ class VirtualExecutor:
 
     def _try(self, place: _Place) -> None:
         """Start a step if the node is free and its inputs are there."""
+        if place.busy or place.finished:
+            return
         now = self._clock.now_ns()
-        if not place.busy and not place.finished and place.station.ready(now):
-            arguments, since = place.station.consume(now)
-            self._unblock()
-            self._step(place, arguments, since)
+        taken = place.station.consume(now) if place.station.ready(now) else None
+        self._unblock()  # also where nothing was taken: expired messages have left
+        if taken is not None:
+            self._step(place, *taken)
 
     def _step(self, place: _Place, arguments: dict[str, Any], since_ns: int) -> None:
         place.busy = True

@@ -7,6 +7,8 @@ import tracemalloc
 
 import pytest
 
+from foveate.clock import Clock
+from foveate.device import Device
 from foveate.errors import NodeFailed
 from foveate.messages import ProbabilityMap
 from foveate.node import Node
@@ -206,3 +208,16 @@ def test_a_queue_that_loses_a_message_is_found_out(monkeypatch: pytest.MonkeyPat
     result = Run(graph_of(nodes, ["a.out -> sink.value fifo(200)"]), "virtual", replace=nodes).execute(None)
     assert result.wires[0].missing == 1 and not result.balanced
     assert exit_code(result) == 3
+
+
+def test_a_device_that_fails_in_an_unforeseen_way_is_one_line_not_a_traceback() -> None:
+    class Broken(Device):
+        uri = "cam:7"
+
+        def open(self, clock: Clock) -> None:
+            raise ValueError("bad firmware")
+
+    nodes: dict[str, Node] = {"a": Fast(count=3)}
+    run = Run(graph_of(nodes, []), "live", replace=nodes)
+    run.devices["x"] = Broken()
+    assert str(run.execute(None).failure) == "node 'cam:7' failed in open: ValueError: bad firmware"

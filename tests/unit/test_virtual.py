@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from foveate.errors import FoveateError
 from foveate.messages import ProbabilityMap
 from foveate.node import Node
+from foveate.queues import Policy
 from foveate.run import Result, Run
 from tests.conftest import Collect, MemoryRecorder, Numbers, Pass, graph_of, number, value_of
 
@@ -146,3 +149,24 @@ def test_a_message_no_output_declares_is_a_failure_that_names_the_node() -> None
         FoveateError, match=r"node 'odd' failed in step \(value at 0.0000 s\): TypeError: step returned str"
     ):
         raise result.failure or AssertionError
+
+
+class Pair(Node):
+    """Takes two at once."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[int, int]] = []
+
+    def step(self, a: ProbabilityMap, b: ProbabilityMap) -> None:
+        self.got.append((value_of(a), value_of(b)))
+
+
+def test_expired_messages_make_room_for_a_producer_that_waits() -> None:
+    pair = Pair()
+    nodes: dict[str, Node] = {"a": Numbers(count=100, period_ns=10), "b": Numbers(count=3, period_ns=400), "pair": pair}
+    graph = graph_of(nodes, ["a.out -> pair.a block(1)", "b.out -> pair.b fifo(5)"])
+    old = Policy("block", 1, max_age_ns=100)
+    graph = replace(graph, wires=(replace(graph.wires[0], policy=old), graph.wires[1]))
+    result = Run(graph, "virtual", replace=nodes).execute(None)
+    assert result.balanced and result.wires[0].dropped.get("expired", 0) >= 1
+    assert len(pair.got) == 3

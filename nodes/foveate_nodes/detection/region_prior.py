@@ -26,7 +26,7 @@ from foveate_nodes.detection.manifest import Manifest
 
 _MULTIPLE = 16  # the network halves its input four times
 _MEMORY = 0.3  # share of the newest frame in the running average of the regions
-# Objects per square degree of each region, measured over 12 rendered towns (not those of the tests)
+# Objects per square degree of each region, measured over 8 rendered towns (not those of the tests)
 # with the network's own regions.
 DENSITY = {
     "vegetation": 0.0033, "road": 0.0092, "pavement": 0.0245, "roof": 0.0037, "ground": 0.0025,
@@ -68,10 +68,8 @@ class RegionPrior(Node):
 
     @classmethod
     def check(cls, **p: Any) -> Iterator[Problem]:
-        node = object.__new__(cls)
-        node._model, node._options = p["model"], (p["provider"], p["threads"])
         try:
-            classes = node._load().classes
+            classes = _load(p["model"], p["provider"], p["threads"])[0].classes
         except FoveateError as error:
             yield Problem("model", str(error))
             return
@@ -79,31 +77,10 @@ class RegionPrior(Node):
             if name not in classes:
                 yield Problem("density", f"the model has no class '{name}'{catalog.did_you_mean(name, classes)}")
 
-    def _load(self) -> Manifest:
-        manifest = Manifest.beside(self._model)
-        if manifest is None:
-            raise ModelError(str(self._model), "segment with it", "no manifest with its classes beside it")
-        manifest.verify(self._model)
-        provider, threads = self._options
-        backend: Backend = catalog.load("drivers", "backend.onnx")(self._model, provider=provider, threads=threads)
-        shapes = [item.shape for item in (*backend.inputs, *backend.outputs)]
-        if (
-            len(shapes) != 2
-            or any(len(s) != 4 for s in shapes)
-            or shapes[0][1] != 3
-            or shapes[1][1] != len(manifest.classes)
-        ):
-            given = f"1 x {len(manifest.classes)} x H/4 x W/4"
-            text = f"inputs and outputs are {shapes}; it must take 1 x 3 x H x W and give {given}"
-            raise ModelError(str(self._model), "segment with it", text)
-        self._backend = backend
-        return manifest
-
     def open(self) -> None:
         if self._camera.pinhole is None or self._camera.rig_from_camera is None:
             raise StateError(self._camera.uri, "make a panorama", "the rig must give its angle of view and place")
-        manifest = self._load()
-        assert self._backend is not None
+        manifest, self._backend = _load(self._model, *self._options)
         manifest.prove(self._model, self._backend)
         self._weights = np.array([self._density.get(name, 0.0) for name in manifest.classes], np.float32)
 
@@ -148,3 +125,19 @@ class RegionPrior(Node):
         self._mean = expected if self._mean is None else self._mean + _MEMORY * (expected - self._mean)
         grid = self.grid
         return ProbabilityMap(frame.stamp, self._mean.copy(), grid.left_rad, grid.top_rad, grid.cell_rad)
+
+
+def _load(model: Path, provider: str, threads: int) -> tuple[Manifest, Backend]:
+    """The model and its manifest. Raises ModelError for one that is no region network."""
+    manifest = Manifest.beside(model)
+    if manifest is None:
+        raise ModelError(str(model), "segment with it", "no manifest with its classes beside it")
+    manifest.verify(model)
+    backend: Backend = catalog.load("drivers", "backend.onnx")(model, provider=provider, threads=threads)
+    shapes = [item.shape for item in (*backend.inputs, *backend.outputs)]
+    classes = len(manifest.classes)
+    fits = len(shapes) == 2 and all(len(s) == 4 for s in shapes) and shapes[0][1] == 3 and shapes[1][1] == classes
+    if not fits:
+        text = f"inputs and outputs are {shapes}; it must take 1 x 3 x H x W and give 1 x {classes} x H/4 x W/4"
+        raise ModelError(str(model), "segment with it", text)
+    return manifest, backend

@@ -19,7 +19,7 @@ from typing import Any
 from foveate import catalog
 from foveate.clock import LiveClock
 from foveate.commands.loading import graph_from
-from foveate.errors import Fault, GraphError
+from foveate.errors import Fault, GraphError, NodeFailed
 from foveate.graph import Graph
 from foveate.quantity import parse_duration_ns
 from foveate.recording import McapRecorder
@@ -95,7 +95,10 @@ def execute(
             if shown is not None:
                 shown.finish()
     if recorder is not None:
-        recorder.end(end_facts(result))
+        try:
+            recorder.end(end_facts(result))
+        except OSError as error:  # a full disk must not cost the summary
+            result.close_failures.append(NodeFailed("record", "close", error))
         result.recording = log if log.exists() else None
     return result
 
