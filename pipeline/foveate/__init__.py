@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from foveate.errors import FoveateError as FoveateError
     from foveate.errors import GraphError as GraphError
     from foveate.messages import Boxes as Boxes
+    from foveate.messages import Pose as Pose
+    from foveate.messages import Imu as Imu
+    from foveate.messages import Events as Events
+    from foveate.messages import DepthFrame as DepthFrame
+    from foveate.messages import CameraInfo as CameraInfo
     from foveate.messages import Frame as Frame
     from foveate.messages import Gaze as Gaze
     from foveate.messages import Message as Message
@@ -30,6 +35,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Boxes": "messages",
+    "Pose": "messages",
+    "Imu": "messages",
+    "Events": "messages",
+    "DepthFrame": "messages",
+    "CameraInfo": "messages",
     "Device": "device",
     "FoveateError": "errors",
     "Folder": "node",

@@ -6,8 +6,9 @@ elevation = atan(y / z), radians.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,16 @@ class Message:
             if flags.writeable:
                 flags.writeable = False
 
+    @classmethod
+    def between(cls, before: Self, after: Self, t_ns: int) -> Self:
+        """The value at `t_ns` between two messages; only types that override this can be interpolated."""
+        raise NotImplementedError(f"{cls.__name__} cannot be interpolated")
+
+    def within(self, begin_ns: int, end_ns: int) -> Self | None:
+        """The part whose content was true in [begin, end), None if nothing was; types with parts override this."""
+        begin, end = self.stamp.t_ns - self.stamp.exposure_ns // 2, self.stamp.t_ns + self.stamp.exposure_ns // 2
+        return self if begin < end_ns and end >= begin_ns else None
+
 
 @cache
 def _array_fields(cls: type) -> tuple[str, ...]:
@@ -49,6 +60,12 @@ class MirrorState(Message):
     angle_rad: NDArray[np.float64]  # (axes,), mechanical
     moved: bool  # it moved by more than its tolerance during stamp.exposure_ns
     source: str  # "readback" | "model" | "command"
+
+    @classmethod
+    def between(cls, before: MirrorState, after: MirrorState, t_ns: int) -> MirrorState:
+        share = _share(before, after, t_ns)
+        angle = before.angle_rad + share * (after.angle_rad - before.angle_rad)
+        return MirrorState(_stamp_between(before, after, t_ns), angle, before.moved or after.moved, after.source)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,3 +126,96 @@ class Objects(Message):
     probability: NDArray[np.float64]  # N, that the object exists
     looks: NDArray[np.int32]  # N, detections fused
     names: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DepthFrame(Message):
+    """Distances along the optical axis, one a pixel; `stamp.t_ns` is mid-exposure."""
+
+    depth: NDArray[np.uint16]  # H x W, read-only; 0 = not measured
+    scale_m: float  # metres a unit
+    seq: int  # unwrapped; a gap = a frame the device lost
+    lost_before: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraInfo(Message):
+    """Intrinsics of a camera as a log carries them."""
+
+    width: int
+    height: int
+    model: str  # "plumb_bob" | "rational_polynomial" | "equidistant" | another name the log gives
+    camera_matrix: NDArray[np.float64]  # 3 x 3, pixels
+    distortion: NDArray[np.float64]  # (n,), as the model orders them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Imu(Message):
+    """One sample of an inertial sensor in its own frame."""
+
+    angular_velocity_rad_s: NDArray[np.float64]  # (3,)
+    acceleration_m_s2: NDArray[np.float64]  # (3,), with gravity
+
+    @classmethod
+    def between(cls, before: Imu, after: Imu, t_ns: int) -> Imu:
+        share = _share(before, after, t_ns)
+        turn = before.angular_velocity_rad_s * (1 - share) + after.angular_velocity_rad_s * share
+        push = before.acceleration_m_s2 * (1 - share) + after.acceleration_m_s2 * share
+        return Imu(_stamp_between(before, after, t_ns), turn, push)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pose(Message):
+    """Where a frame is in another: x_parent = R(orientation) x_child + position."""
+
+    position_m: NDArray[np.float64]  # (3,)
+    orientation: NDArray[np.float64]  # (4,), unit quaternion x, y, z, w
+    parent: str = "world"
+    child: str = "camera"
+
+    @classmethod
+    def between(cls, before: Pose, after: Pose, t_ns: int) -> Pose:
+        """Linear in position, spherical-linear in orientation."""
+        share = _share(before, after, t_ns)
+        a, b = before.orientation, after.orientation
+        cosine = float(a @ b)
+        b, cosine = (b, cosine) if cosine >= 0 else (-b, -cosine)  # the shorter way round
+        angle = float(np.arccos(min(cosine, 1.0)))
+        if angle < 1e-6:
+            mixed = a + share * (b - a)
+        else:
+            mixed = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
+        position = before.position_m + share * (after.position_m - before.position_m)
+        orientation = mixed / np.linalg.norm(mixed)
+        return Pose(_stamp_between(before, after, t_ns), position, orientation, after.parent, after.child)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events(Message):
+    """Brightness changes of an event camera in the order of time; the stamp covers the packet."""
+
+    t_ns: NDArray[np.int64]  # N, on the pipeline's clock, never decreasing
+    x: NDArray[np.uint16]  # N, column
+    y: NDArray[np.uint16]  # N, row
+    polarity: NDArray[np.uint8]  # N, 1 = brighter, 0 = darker
+    width: int
+    height: int
+
+    def within(self, begin_ns: int, end_ns: int) -> Events | None:
+        first, last = np.searchsorted(self.t_ns, [begin_ns, end_ns])
+        if first == last:
+            return None
+        part = slice(first, last)
+        t = self.t_ns[part]
+        stamp = replace(self.stamp, t_ns=int(t[0] + t[-1]) // 2, exposure_ns=int(t[-1] - t[0]))
+        return replace(self, stamp=stamp, t_ns=t, x=self.x[part], y=self.y[part], polarity=self.polarity[part])
+
+
+def _share(before: Message, after: Message, t_ns: int) -> float:
+    """How far `t_ns` is on the way from one stamp to the other, 0 to 1."""
+    span = after.stamp.t_ns - before.stamp.t_ns
+    return min(max((t_ns - before.stamp.t_ns) / span, 0.0), 1.0) if span > 0 else 0.0
+
+
+def _stamp_between(before: Message, after: Message, t_ns: int) -> Stamp:
+    return replace(before.stamp, t_ns=t_ns, sigma_ns=max(before.stamp.sigma_ns, after.stamp.sigma_ns))
