@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from foveate.errors import FoveateError as FoveateError
     from foveate.errors import GraphError as GraphError
     from foveate.messages import Boxes as Boxes
-    from foveate.messages import Pose as Pose
-    from foveate.messages import Imu as Imu
-    from foveate.messages import Events as Events
-    from foveate.messages import DepthFrame as DepthFrame
     from foveate.messages import CameraInfo as CameraInfo
+    from foveate.messages import DepthFrame as DepthFrame
+    from foveate.messages import Events as Events
     from foveate.messages import Frame as Frame
     from foveate.messages import Gaze as Gaze
+    from foveate.messages import Imu as Imu
     from foveate.messages import Message as Message
     from foveate.messages import MirrorState as MirrorState
     from foveate.messages import Objects as Objects
+    from foveate.messages import Pose as Pose
     from foveate.messages import ProbabilityMap as ProbabilityMap
     from foveate.messages import Stamp as Stamp
     from foveate.node import Folder as Folder
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Boxes": "messages",
-    "Pose": "messages",
-    "Imu": "messages",
-    "Events": "messages",
-    "DepthFrame": "messages",
     "CameraInfo": "messages",
+    "DepthFrame": "messages",
     "Device": "device",
-    "FoveateError": "errors",
+    "Events": "messages",
     "Folder": "node",
+    "FoveateError": "errors",
     "Frame": "messages",
     "Gaze": "messages",
     "GraphError": "errors",
+    "Imu": "messages",
     "Message": "messages",
     "MirrorState": "messages",
     "Node": "node",
     "Objects": "messages",
+    "Pose": "messages",
     "ProbabilityMap": "messages",
     "Problem": "node",
     "Recording": "recording",

@@ -16,7 +16,7 @@ class Topic:
     """One named stream of a log, and what it becomes here."""
 
     name: str
-    type: str  # as the log names it: "sensor_msgs/msg/Image", "foxglove.RawImage", ...
+    schema: str  # as the log names it: "sensor_msgs/msg/Image", "foxglove.RawImage", ...
     messages: int
     kind: type[Message] | None  # None: it cannot be decoded
     reason: str = ""  # why not, in one line
@@ -34,9 +34,7 @@ class Log:
         self.start_ns = 0  # Unix time of the log's first message, 0 where it has none
         self.end_ns = 0  # of its last
         self.topics: list[Topic] = []
-        self.problems: dict[
-            str, str
-        ] = {}  # by topic: what could not be decoded while reading, with how many; "" = the file
+        self.problems: dict[str, str] = {}  # by topic, "" = the file: what was not decoded
         self.metadata: dict[str, str] = {}  # what the log says of itself: format, storage, ...
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[tuple[str, int, Message]]:
