@@ -32,7 +32,7 @@ class Memory(Recorder):
         self.objects: list[Message] = []
         self.truth: list[Message] = []
 
-    def record(self, stream: str, message: Message, now_ns: int) -> None:
+    def record(self, stream: str, message: Message, now_ns: int, sequence: int) -> None:
         if stream == "track.objects":
             self.objects.append(message)
         elif stream == "truth.objects":

@@ -94,7 +94,7 @@ class MemoryRecorder(Recorder):
     def __init__(self) -> None:
         self.streams: dict[str, list[Message]] = {}
 
-    def record(self, stream: str, message: Message, now_ns: int) -> None:
+    def record(self, stream: str, message: Message, now_ns: int, sequence: int) -> None:
         self.streams.setdefault(stream, []).append(message)
 
 

@@ -260,8 +260,8 @@ class Checker:
             if "address" in given:
                 self.fault(given["address"].fault(f"the address of device '{name}' stands in its option 'uri'"))
             given["address"] = Item(match[2], uri.file, uri.line, uri.column)
-        values, _, _ = self._values(f"rig.{name}", f"the {family.family} '{uri.value}'", schema, given, [item])
-        return DeviceSpec(name, uri.value, kind, values)
+        values, origins, _ = self._values(f"rig.{name}", f"the {family.family} '{uri.value}'", schema, given, [item])
+        return DeviceSpec(name, uri.value, kind, values, origins)
 
     def _unused_device(self, name: str) -> None:
         """A device no node uses: its URI must at least name an installed driver."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import Protocol
 
 
 class Clock(Protocol):
     """Time as drivers and engines see it."""
 
+    kind: str  # where its time comes from
     wall_start_ns: int  # Unix time of the run's start; 0 where time is simulated
 
     def now_ns(self) -> int:
@@ -19,20 +21,48 @@ class Clock(Protocol):
         """Return at `t_ns`, or earlier when `stop` is set: False then."""
 
 
+def process_ns() -> int:
+    """Real time that never runs backwards, to measure how long something takes whatever clock a run has."""
+    return time.monotonic_ns()
+
+
+@dataclass(frozen=True, slots=True)
+class WallOffset:
+    """How the computer's wall clock stood to its monotonic one."""
+
+    offset_ns: int  # wall - monotonic
+    sigma_ns: int  # half of the time the two readings took
+
+
+def wall_offset() -> WallOffset:
+    """Read both clocks, the one between two readings of the other; the tightest of five tries."""
+    tries = []
+    for _ in range(5):
+        before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        tries.append(WallOffset(wall - (before + after) // 2, (after - before + 1) // 2))
+    return min(tries, key=lambda t: t.sigma_ns)
+
+
 class LiveClock:
     """Monotonic time of the computer; stands at 0 until the run starts, while devices are opened."""
+
+    kind = "CLOCK_MONOTONIC"
 
     def __init__(self) -> None:
         self._start_ns: int | None = None
         self.wall_start_ns = time.time_ns()
 
-    def start(self) -> None:
-        """Time runs from here."""
-        self._start_ns = time.monotonic_ns()
-        self.wall_start_ns = time.time_ns()
+    @property
+    def started(self) -> bool:
+        return self._start_ns is not None
+
+    def start(self, after_ns: int = 0) -> None:
+        """Time runs from `after_ns` on."""
+        self._start_ns = time.monotonic_ns() + after_ns
+        self.wall_start_ns = time.time_ns() + after_ns
 
     def now_ns(self) -> int:
-        return 0 if self._start_ns is None else time.monotonic_ns() - self._start_ns
+        return 0 if self._start_ns is None else max(time.monotonic_ns() - self._start_ns, 0)
 
     def wait_until(self, t_ns: int, stop: threading.Event) -> bool:
         """Sleeps in slices of at most 50 ms so that a stop is seen; the last slice is exact."""
@@ -50,9 +80,11 @@ class LiveClock:
 class VirtualClock:
     """Simulated time: stands still until it is set."""
 
-    wall_start_ns = 0
+    kind = "simulated"
 
-    def __init__(self) -> None:
+    def __init__(self, wall_start_ns: int = 0) -> None:
+        """`wall_start_ns`: of the run that is replayed."""
+        self.wall_start_ns = wall_start_ns
         self._now_ns = 0
 
     def now_ns(self) -> int:

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from foveate.messages import Boxes, Frame, Message, ProbabilityMap, Stamp
+from foveate.messages import Boxes, DepthFrame, Frame, Message, ProbabilityMap, Stamp
 from foveate.protobuf_schema import Schema, field_types, is_array, without_none
 
-_WELL_KNOWN = {Frame: "RawImage", ProbabilityMap: "RawImage", Boxes: "ImageAnnotations"}
-_ENCODINGS = {"Mono8": "mono8", "BGR8": "bgr8", "RGB8": "rgb8"}
-_CARRIED = {Frame: "image", ProbabilityMap: "expected"}  # the array that travels in RawImage.data
+_WELL_KNOWN = {Frame: "RawImage", DepthFrame: "RawImage", ProbabilityMap: "RawImage", Boxes: "ImageAnnotations"}
+_ENCODINGS = {"Mono8": "mono8", "BGR8": "bgr8", "RGB8": "rgb8", "BGRa8": "bgra8", "Mono16": "mono16"}
+_CARRIED = {Frame: "image", DepthFrame: "depth", ProbabilityMap: "expected"}  # the array in RawImage.data
+_NO_ENCODING = {DepthFrame: "16UC1", ProbabilityMap: "32FC1"}  # what RawImage calls arrays without an encoding
+_DATA_TAG = 6 << 3 | 2  # RawImage.data: field 6, length-delimited
 _COLORS = [(1.0, 0.8, 0.1), (0.2, 0.9, 1.0), (0.6, 1.0, 0.3), (1.0, 0.4, 0.6)]
 
 
@@ -30,25 +32,78 @@ class Codec:
         self.schema_name = self._schema.name
         self.schema_data = self._schema.descriptor_set
 
-    def encode(self, message: Message, wall_start_ns: int = 0) -> bytes:
-        """The message as bytes; `wall_start_ns` turns its stamp into the viewer's time."""
+    def encode(self, message: Message, wall_start_ns: int = 0) -> list[bytes | memoryview]:
+        """The message as bytes in pieces; pixels are a piece of their own, uncopied.
+
+        `wall_start_ns` turns the stamp into the viewer's time.
+        """
         out = self._schema.message()
         _fill(out.foveate if self._wrapped else out, message, self._carried)
         if self._wrapped:
             out.timestamp.FromNanoseconds(wall_start_ns + message.stamp.t_ns)
         if isinstance(message, Boxes):
             _annotate(out, message)
-        elif self._carried:
-            _picture(out, getattr(message, self._carried), getattr(message, "encoding", "32FC1"))
-        return out.SerializeToString()  # type: ignore[no-any-return]
+        if not self._carried:
+            return [out.SerializeToString()]
+        array = np.ascontiguousarray(getattr(message, self._carried))
+        _picture(out, array, getattr(message, "encoding", _NO_ENCODING.get(self._cls, "")))
+        return [out.SerializeToString(), bytes([_DATA_TAG]) + _varint(array.nbytes), array.data.cast("B")]
 
-    def decode(self, data: bytes) -> Message:
+    def decode(self, data: bytes | memoryview) -> Message:
         """The message in `data`. Raises google.protobuf.message.DecodeError, ValueError."""
-        outer = self._schema.message.FromString(data)
-        carried = outer.data if self._carried else b""
+        carried: bytes | memoryview = b""
+        if self._carried:
+            carried, data = _split(memoryview(data))
+        outer = self._schema.message.FromString(bytes(data))
         result = _read(outer.foveate if self._wrapped else outer, self._cls, self._carried, carried)
         assert isinstance(result, Message)
         return result
+
+
+def _varint(value: int) -> bytes:
+    """A length as protobuf writes it."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    """The number at `at` and where it ends. Raises ValueError."""
+    value = shift = 0
+    while at < len(data) and shift < 64:
+        value |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 0x80:
+            return value, at
+    raise ValueError("a message ends within a number")
+
+
+def _split(data: memoryview) -> tuple[memoryview, bytes]:
+    """The pixels of a RawImage, uncopied, and the rest of it. Raises ValueError."""
+    pixels, rest, at = data[:0], bytearray(), 0
+    while at < len(data):
+        start = at
+        tag, at = _read_varint(data, at)
+        kind = tag & 7
+        if kind == 0:
+            _, at = _read_varint(data, at)
+        elif kind == 2:
+            size, begin = _read_varint(data, at)
+            at = begin + size
+            if tag == _DATA_TAG:
+                pixels = data[begin:at]
+                start = at
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"a message holds a field of the unknown kind {kind}")
+        if at > len(data):
+            raise ValueError("a message ends within a field")
+        rest += data[start:at]
+    return pixels, bytes(rest)
 
 
 @cache
@@ -86,7 +141,7 @@ def _put_array(out: Any, array: np.ndarray, content: bool) -> None:
         out.data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
 
 
-def _get_array(part: Any, carried: bytes | None) -> np.ndarray:
+def _get_array(part: Any, carried: bytes | memoryview | None) -> np.ndarray:
     dtype, shape = np.dtype(part.dtype), tuple(part.shape)
     if dtype.hasobject or dtype.itemsize > 16 or any(size < 0 for size in shape):
         raise ValueError(f"an array of type {part.dtype!r} and shape {shape} in a recording")
@@ -95,7 +150,7 @@ def _get_array(part: Any, carried: bytes | None) -> np.ndarray:
     return np.frombuffer(part.data if carried is None else carried, dtype).reshape(shape)
 
 
-def _read(part: Any, cls: type, carried_name: str = "", carried: bytes = b"") -> Any:
+def _read(part: Any, cls: type, carried_name: str = "", carried: bytes | memoryview = b"") -> Any:
     values: dict[str, Any] = {}
     for name, hint in field_types(cls).items():
         if is_array(hint):
@@ -113,8 +168,7 @@ def _read(part: Any, cls: type, carried_name: str = "", carried: bytes = b"") ->
 def _picture(out: Any, array: np.ndarray, encoding: str) -> None:
     out.height, out.width = array.shape[:2]
     out.encoding = _ENCODINGS.get(encoding, encoding)
-    out.step = array.strides[0] if array.flags.c_contiguous else array.itemsize * array[0].size
-    out.data = array.tobytes()
+    out.step = array.strides[0]
 
 
 def _annotate(out: Any, boxes: Boxes) -> None:

@@ -40,13 +40,13 @@ def _dump(tree: dict[str, Any]) -> str:
 
 
 def _device(spec: DeviceSpec) -> dict[str, Any]:
-    options = {key: _plain(value) for key, value in spec.options.items() if key != "address"}
+    options = {key: plain(value) for key, value in spec.options.items() if key != "address"}
     return {"uri": spec.uri, **options}
 
 
 def _node(graph: Graph, spec: NodeSpec) -> dict[str, Any]:
     out: dict[str, Any] = {"use": spec.use}
-    devices = {k: _plain(v) for k, v in spec.parameters.items() if isinstance(v, DeviceRef)}
+    devices = {k: plain(v) for k, v in spec.parameters.items() if isinstance(v, DeviceRef)}
     out.update(devices)
     inputs = {}
     for wire in graph.incoming(spec.name):
@@ -54,7 +54,7 @@ def _node(graph: Graph, spec: NodeSpec) -> dict[str, Any]:
         inputs[wire.input] = source if wire.policy == Policy() else _long(source, wire.policy)
     if inputs:
         out["inputs"] = inputs
-    params = {k: _plain(v) for k, v in spec.parameters.items() if k not in devices}
+    params = {k: plain(v) for k, v in spec.parameters.items() if k not in devices}
     if params:
         out["params"] = params
     if spec.cost_ns is not None:
@@ -67,7 +67,7 @@ def _long(source: str, policy: Policy) -> dict[str, Any]:
     return {"from": source, "queue": str(policy), **age}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A parameter's value as YAML can hold it."""
     if isinstance(value, DeviceRef):
         return f"${{rig.{value.name}}}"

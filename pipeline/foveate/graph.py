@@ -27,6 +27,7 @@ class DeviceSpec:
     uri: str
     kind: type[Device]
     options: Mapping[str, Any]
+    origins: Mapping[str, str] = field(default_factory=dict)  # of each option, as for a node's parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 from foveate.clock import LiveClock
 from foveate.errors import EndOfStream, FoveateError
 from foveate.messages import Message
-from foveate.station import RECORDER, Inlet, RecorderStation, Station, failure
+from foveate.station import RECORDER, Inlet, RecorderStation, Station, Taken, failure
 
 # A pure-Python neighbour holds the GIL for one switch interval: 5 ms by default, which delays a
 # 240 Hz tick by a whole period half of the time; at 0.1 ms its 99th percentile lateness is 0.5 ms.
@@ -64,7 +64,8 @@ class LiveExecutor:
         before = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         _one_thread_a_node()
-        self._clock.start()
+        if not self._clock.started:
+            self._clock.start()
         try:
             for name, seat in sorted(self._seats.items(), key=lambda pair: pair[1].station.is_source):
                 body = self._source if seat.station.is_source else self._worker
@@ -138,13 +139,13 @@ class LiveExecutor:
     def _empty_recorder(self, station: Station) -> None:
         """Write what was put between the recorder's last look and the end of the other threads."""
         assert isinstance(station, RecorderStation)
-        arguments: dict[str, Any] = {}
+        taken = Taken({}, 0)
         try:
             while station.ready(0):
-                arguments, _ = station.consume(self._clock.now_ns())
-                station.run(arguments)
+                taken = station.consume(self._clock.now_ns())
+                station.run(taken.arguments)
         except Exception as error:
-            self._fail(station, arguments, error)
+            self._fail(station, taken.arguments, error)
 
     def _fail(self, station: Station, arguments: Mapping[str, Any], error: BaseException) -> None:
         station.stats.state = "failed"
@@ -165,10 +166,9 @@ class LiveExecutor:
                     if not clock.wait_until(due_ns, stop):
                         break
                     stats.lateness.record(clock.now_ns() - due_ns)
-                stats.state = "working"
-                begun = clock.now_ns()
-                pairs = station.run({})
-                self._finish(station, begun, begun, pairs)
+                stats.state, stats.begun_ns = "working", clock.now_ns()
+                taken = Taken({}, stats.begun_ns)
+                self._finish(station, taken, station.run({}))
         except EndOfStream:
             pass
         except Exception as error:
@@ -179,7 +179,7 @@ class LiveExecutor:
 
     def _worker(self, seat: _Seat) -> None:
         station, clock = seat.station, self._clock
-        arguments: dict[str, Any] = {}
+        taken = Taken({}, 0)
         try:
             while not self._halt.is_set():
                 with seat.lock:
@@ -187,7 +187,7 @@ class LiveExecutor:
                     ready = station.ready(now)
                     seat.idle = not ready  # a producer may clear this as soon as the lock is free
                     if ready:
-                        arguments, since = station.consume(now)
+                        taken = station.consume(now)
                         seat.room.notify_all()
                 if not ready:
                     station.stats.state = "waiting"
@@ -196,29 +196,23 @@ class LiveExecutor:
                     except queue.Empty:
                         pass
                     continue
-                station.stats.state = "working"
-                begun = clock.now_ns()
-                self._finish(station, since, begun, station.run(arguments))
+                station.stats.state, station.stats.begun_ns = "working", clock.now_ns()
+                self._finish(station, taken, station.run(taken.arguments))
         except Exception as error:
-            self._fail(station, arguments, error)
+            self._fail(station, taken.arguments, error)
         with seat.lock:
             station.close_inlets()
             seat.room.notify_all()
 
-    def _finish(self, station: Station, since_ns: int, begun_ns: int, pairs: list[tuple[str, Message]]) -> None:
-        stats, now = station.stats, self._clock.now_ns()
+    def _finish(self, station: Station, taken: Taken, pairs: list[tuple[str, Message]]) -> None:
+        now, outputs = self._clock.now_ns(), []  # type: int, list[int]
         for output, message in pairs:  # first of all: whoever waits for it need not wait for the bookkeeping
-            stats.emitted += 1
+            station.number(output, now, outputs)
             for target, inlet in station.targets[output]:
-                self._put(station, self._seats[target.name], inlet, message)
-        stats.step.record(now - begun_ns)
-        stats.latency.record(now - since_ns)
-        if not stats.steps:
-            stats.first_ns = now
-        stats.last_ns = now
-        stats.steps += 1
+                self._put(station, self._seats[target.name], inlet, message, now)
+        station.done(taken, station.stats.begun_ns, now, outputs)
 
-    def _put(self, producer: Station, seat: _Seat, inlet: Inlet, message: Message) -> None:
+    def _put(self, producer: Station, seat: _Seat, inlet: Inlet, message: Message, now_ns: int) -> None:
         wires = inlet.queue
         with seat.lock:
             if not wires.has_room:
@@ -226,11 +220,11 @@ class LiveExecutor:
                 while not wires.has_room and not self._halt.is_set():
                     seat.room.wait(_PATIENCE_S)
                 producer.stats.state, producer.stats.blocked_by = "working", ""
+                now_ns = self._clock.now_ns()
                 if not wires.has_room:  # the run ends: nobody will take it
-                    wires.ledger.produced += 1
-                    wires.ledger.drop("stopped")
+                    wires.refuse("stopped", now_ns)
                     return
-            wires.put(message, self._clock.now_ns())
+            wires.put(message, now_ns)
             wake = seat.idle
             seat.idle = False
         if wake:

@@ -54,8 +54,10 @@ class NodeStats:
     lateness: Histogram = field(default_factory=Histogram)  # of a source: due -> started
     state: str = "waiting"  # waiting | working | blocked | finished | failed
     blocked_by: str = ""  # the wire that has no room
-    first_ns: int = 0
-    last_ns: int = 0
+    problem: str = ""  # what is wrong with it while it goes on: a full disk, a restart
+    begun_ns: int = 0  # when the present or last step began
+    first_ns: int = 0  # when the first step had ended
+    last_ns: int = 0  # when the last one had
 
     @property
     def rate_hz(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from foveate.messages import Message
 
@@ -47,24 +47,54 @@ class Ledger:
     delivered: int = 0  # taken by a step of the consumer
     dropped: dict[str, int] = field(default_factory=dict)  # by reason
 
+    @staticmethod
+    def copy(other: Ledger) -> Ledger:
+        """A plain ledger with the same counts."""
+        return Ledger(other.produced, other.delivered, dict(other.dropped))
+
     def drop(self, reason: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def revoke(self, reason: str) -> None:
+        """A delivered message was lost after all."""
+        self.delivered -= 1
+        self.drop(reason)
 
     def missing(self, in_flight: int) -> int:
         """Messages unaccounted for: 0 in a correct engine."""
         return self.produced - self.delivered - sum(self.dropped.values()) - in_flight
 
 
+class Item(NamedTuple):
+    """A message on a wire."""
+
+    message: Message
+    put_ns: int  # when it was put
+    sequence: int  # how many messages the output had given with it: from 1
+
+
+class Drop(NamedTuple):
+    """A message that did not arrive."""
+
+    wire: int  # place among the graph's wires
+    sequence: int
+    reason: str
+    t_ns: int
+
+
 class Queue:
     """The messages waiting on one wire. Not safe for threads by itself."""
 
-    __slots__ = ("_count", "_items", "closed", "ledger", "policy")
+    __slots__ = ("_count", "_items", "closed", "drops", "ledger", "policy", "wire")
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, wire: int = -1) -> None:
+        """`wire`: its place among the graph's wires."""
         self.policy = policy
+        self.wire = wire
         self.ledger = Ledger()
         self.closed = False  # the consumer has gone: whatever comes is dropped
-        self._items: deque[tuple[Message, int]] = deque()
+        self.drops: deque[Drop] | None = None  # where drops are noted, if anybody wants to know
+        self._items: deque[Item] = deque()
         self._count = 0
 
     def __len__(self) -> int:
@@ -73,7 +103,12 @@ class Queue:
     @property
     def first_put_ns(self) -> int:
         """When the oldest waiting message was put. Raises IndexError when empty."""
-        return self._items[0][1]
+        return self._items[0].put_ns
+
+    @property
+    def waiting(self) -> deque[Item]:
+        """What waits, oldest first. Read only: the ledger must see every change."""
+        return self._items
 
     @property
     def has_room(self) -> bool:
@@ -86,28 +121,41 @@ class Queue:
         ledger.produced += 1
         self._count += 1
         if self.closed:
-            ledger.drop("closed")
+            self._drop("closed", self._count, now_ns)
             return
         if policy.kind == "every" and (self._count - 1) % policy.size:
-            ledger.drop("skipped")
+            self._drop("skipped", self._count, now_ns)
             return
         room = policy.size if policy.kind in ("fifo", "block") else 1
         if len(self._items) >= room:
-            self._items.popleft()
-            ledger.drop("full" if policy.kind == "fifo" else "replaced")
-        self._items.append((message, now_ns))
+            self._drop("full" if policy.kind == "fifo" else "replaced", self._items.popleft().sequence, now_ns)
+        self._items.append(Item(message, now_ns, self._count))
+
+    def refuse(self, reason: str, now_ns: int) -> None:
+        """Count a message that is not taken over at all."""
+        self.ledger.produced += 1
+        self._count += 1
+        self._drop(reason, self._count, now_ns)
+
+    def _drop(self, reason: str, sequence: int, now_ns: int) -> None:
+        self.ledger.drop(reason)
+        if self.drops is not None:
+            self.drops.append(Drop(self.wire, sequence, reason, now_ns))
+
+    def discard(self, reason: str, now_ns: int) -> None:
+        """Drop the oldest message. Raises IndexError when empty."""
+        self._drop(reason, self._items.popleft().sequence, now_ns)
 
     def discard_expired(self, now_ns: int) -> None:
         """Drop what is older than the policy's `max_age`, counted from the message's stamp."""
         limit = self.policy.max_age_ns
         if limit is None:
             return
-        while self._items and now_ns - self._items[0][0].stamp.t_ns > limit:
-            self._items.popleft()
-            self.ledger.drop("expired")
+        while self._items and now_ns - self._items[0].message.stamp.t_ns > limit:
+            self.discard("expired", now_ns)
 
-    def take(self) -> tuple[Message, int]:
-        """The oldest message and when it was put. Raises IndexError when empty."""
+    def take(self) -> Item:
+        """The oldest message. Raises IndexError when empty."""
         item = self._items.popleft()
         self.ledger.delivered += 1
         return item

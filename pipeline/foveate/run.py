@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from foveate.clock import Clock, LiveClock, VirtualClock
+from foveate.decisions import StepLog
 from foveate.device import Device
 from foveate.errors import FoveateError, NodeFailed
 from foveate.graph import Graph, order
@@ -16,6 +17,7 @@ from foveate.node import Node
 from foveate.station import RECORDER, Recorder, Station, ledgers, stations
 
 ExecutorName = Literal["live", "virtual"]
+_START_AFTER_NS = 10_000_000  # creating the recording takes 2 ms; then the first message of a source is not late
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Run:
         self.stop = threading.Event()
         self.clock: Clock = LiveClock() if executor == "live" else VirtualClock()
         self.nodes, self.devices = graph.build(replace or {})
+        self.log = StepLog()
         self.stations = stations(graph, self.nodes, None)
         self._open_devices = open_devices
         costs = {name: spec.cost_ns for name, spec in graph.nodes.items()}
@@ -82,6 +85,12 @@ class Run:
     def add_recorder(self, recorder: Recorder) -> None:
         """Record what the graph's `record` block names. Call before `execute`."""
         self.stations = stations(self.graph, self.nodes, recorder)
+        for station in self.stations.values():
+            if station.name != RECORDER:
+                station.log = self.log
+            for inlet in station.inlets:
+                inlet.queue.drops = self.log.drops
+        recorder.connect(self)
 
     def execute(self, duration_ns: int | None = None) -> Result:
         """Run to the end. A failure of a node or device is in the result, not raised."""
@@ -116,6 +125,8 @@ class Run:
                 raise NodeFailed(device.uri, "open", error) from error
         names = [*order(self.graph), *([RECORDER] if RECORDER in self.stations else [])]
         for name in names:
+            if name == RECORDER and isinstance(self.clock, LiveClock):
+                self.clock.start(_START_AFTER_NS)  # a recording says when the run began
             nodes.append(name)
             try:
                 self.stations[name].node.open()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from foveate.decisions import Step, StepLog
 from foveate.errors import NodeFailed
 from foveate.graph import Graph, Wire
 from foveate.messages import Message
 from foveate.metrics import NodeStats
 from foveate.node import Node, Port
-from foveate.queues import Queue
+from foveate.queues import Item, Queue
+
+if TYPE_CHECKING:
+    from foveate.run import Run
 
 
 class Inlet:
@@ -18,11 +23,21 @@ class Inlet:
 
     __slots__ = ("held", "port", "queue", "wire")
 
-    def __init__(self, port: Port, wire: Wire) -> None:
+    def __init__(self, port: Port, wire: Wire, number: int = -1) -> None:
+        """`number`: the wire's place among the graph's wires."""
         self.port = port
         self.wire = wire
-        self.queue = Queue(wire.policy)
-        self.held: Message | None = None
+        self.queue = Queue(wire.policy, number)
+        self.held: Item | None = None
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a step works on."""
+
+    arguments: dict[str, Any]
+    since_ns: int  # when its oldest trigger was put
+    inputs: tuple[int, ...] = ()  # wire, sequence number, wire, ... of what it consumed; 0 = nothing there
 
 
 class Station:
@@ -33,6 +48,8 @@ class Station:
     ) -> None:
         self.name = name
         self.node = node
+        self.rank = 0  # place among the graph's nodes
+        self.log: StepLog | None = None  # where its steps are noted, if anybody wants to know
         self.stats = NodeStats()
         self.inlets = inlets
         self.triggers = [inlet for inlet in inlets if inlet.port.required]
@@ -42,6 +59,8 @@ class Station:
         }
         self.outputs = outputs
         self.targets: dict[str, list[tuple[Station, Inlet]]] = {name: [] for name in outputs}
+        self.sent = dict.fromkeys(outputs, 0)  # messages given so far
+        self._places = {name: place for place, name in enumerate(outputs)}
 
     @property
     def is_source(self) -> bool:
@@ -55,22 +74,26 @@ class Station:
                 return False
         return bool(self.triggers)
 
-    def consume(self, now_ns: int) -> tuple[dict[str, Any], int]:
-        """Arguments of the next step and when its oldest trigger was put. Call only when `ready`."""
+    def consume(self, now_ns: int) -> Taken:
+        """What the next step works on. Call only when `ready`."""
         arguments: dict[str, Any] = dict(self.unconnected)
         since = now_ns
+        inputs: list[int] = []
         for inlet in self.triggers:
-            arguments[inlet.port.name], put_ns = inlet.queue.take()
-            since = min(since, put_ns)
+            item = inlet.queue.take()
+            arguments[inlet.port.name] = item.message
+            inputs += (inlet.queue.wire, item.sequence)
+            since = min(since, item.put_ns)
         for inlet in self.optional:
             queue = inlet.queue
             queue.discard_expired(now_ns)
             while len(queue):
-                inlet.held = queue.take()[0]
+                inlet.held = queue.take()
             held, age = inlet.held, inlet.wire.policy.max_age_ns
-            fresh = held is not None and (age is None or now_ns - held.stamp.t_ns <= age)
-            arguments[inlet.port.name] = held if fresh else None
-        return arguments, since
+            fresh = held is not None and (age is None or now_ns - held.message.stamp.t_ns <= age)
+            arguments[inlet.port.name] = held.message if held is not None and fresh else None
+            inputs += (queue.wire, held.sequence if held is not None and fresh else 0)
+        return Taken(arguments, since, tuple(inputs))
 
     def run(self, arguments: dict[str, Any]) -> list[tuple[str, Message]]:
         """One step. Raises NodeFailed; EndOfStream passes through for a source."""
@@ -90,6 +113,26 @@ class Station:
                 got = f"{name}: {type(message).__name__}" if name else type(message).__name__
                 raise TypeError(f"step returned {got}; its outputs are {expected or 'none'}")
         return pairs
+
+    def number(self, output: str, now_ns: int, outputs: list[int]) -> None:
+        """Count a message that is given on `output` now, and add it to the list of the step's outputs."""
+        self.stats.emitted += 1
+        self.sent[output] += 1
+        outputs += (self._places[output], self.sent[output], now_ns)
+
+    def done(self, taken: Taken, begun_ns: int, now_ns: int, outputs: list[int], fault: str = "") -> None:
+        """Count a step that has ended."""
+        stats = self.stats
+        stats.step.record(now_ns - begun_ns)
+        stats.latency.record(now_ns - taken.since_ns)
+        if not stats.steps:
+            stats.first_ns = now_ns
+        stats.last_ns = now_ns
+        stats.steps += 1
+        if self.log is not None:
+            self.log.add(
+                Step(self.rank, stats.steps, taken.since_ns, begun_ns, now_ns, taken.inputs, tuple(outputs), fault)
+            )
 
     def close_inlets(self) -> None:
         """The node takes no more: what still comes is dropped with a reason."""
@@ -113,8 +156,11 @@ def failure(station: Station, arguments: Mapping[str, Any], error: BaseException
 class Recorder(Node):
     """The sink that every recorded stream ends at; takes one message at a time."""
 
-    def record(self, stream: str, message: Message, now_ns: int) -> None:
-        """Write one message of `stream` (`node.output`) that was put on its wire at `now_ns`."""
+    def connect(self, run: Run) -> None:
+        """Called once when the stations are made: the run that it records."""
+
+    def record(self, stream: str, message: Message, now_ns: int, sequence: int) -> None:
+        """Write message number `sequence` of `stream` (`node.output`) that was put on its wire at `now_ns`."""
         raise NotImplementedError
 
 
@@ -124,11 +170,12 @@ class RecorderStation(Station):
     def ready(self, now_ns: int) -> bool:
         return any(len(inlet.queue) for inlet in self.inlets)
 
-    def consume(self, now_ns: int) -> tuple[dict[str, Any], int]:
+    def consume(self, now_ns: int) -> Taken:
         waiting = [inlet for inlet in self.inlets if len(inlet.queue)]
         first = min(waiting, key=lambda inlet: inlet.queue.first_put_ns)
-        message, put_ns = first.queue.take()
-        return {"stream": first.port.name, "message": message, "now_ns": put_ns}, put_ns
+        message, put_ns, sequence = first.queue.take()
+        arguments = {"stream": first.port.name, "message": message, "now_ns": put_ns, "sequence": sequence}
+        return Taken(arguments, put_ns)
 
     def run(self, arguments: dict[str, Any]) -> list[tuple[str, Message]]:
         self.node.record(**arguments)  # type: ignore[attr-defined]
@@ -141,16 +188,17 @@ RECORDER = "record"
 def stations(graph: Graph, nodes: Mapping[str, Node], recorder: Recorder | None) -> dict[str, Station]:
     """All stations of a graph, connected, the recorder last."""
     made: dict[str, Station] = {}
-    for name, spec in graph.nodes.items():
+    for rank, (name, spec) in enumerate(graph.nodes.items()):
         inputs = spec.schema.inputs
-        inlets = [Inlet(inputs[wire.input], wire) for wire in graph.incoming(name)]
+        inlets = [Inlet(inputs[w.input], w, i) for i, w in enumerate(graph.wires) if w.target == name]
         made[name] = Station(name, nodes[name], inlets, spec.schema.outputs, inputs)
+        made[name].rank = rank
     if recorder is not None and graph.record is not None:
         inlets = []
-        for node, output, policy in graph.record.streams:
+        for number, (node, output, policy) in enumerate(graph.record.streams, len(graph.wires)):
             kind = graph.nodes[node].schema.outputs[output].type
             stream = f"{node}.{output}"
-            inlets.append(Inlet(Port(stream, kind), Wire(node, output, RECORDER, stream, policy)))
+            inlets.append(Inlet(Port(stream, kind), Wire(node, output, RECORDER, stream, policy), number))
         made[RECORDER] = RecorderStation(RECORDER, recorder, inlets, {}, {})
     for station in made.values():
         for inlet in station.inlets:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from foveate.clock import VirtualClock
 from foveate.errors import EndOfStream, FoveateError
 from foveate.messages import Message
-from foveate.metrics import NodeStats
-from foveate.station import Station, failure
+from foveate.station import Station, Taken, failure
 
 _Kind = Literal["due", "done", "wake"]
 _HASTE = 100_000  # steps at one moment of simulated time before the loop is called endless
@@ -30,9 +29,9 @@ class _Place:
         self.cost_ns = cost_ns
         self.busy = False
         self.finished = False
-        self.pending: list[tuple[str, Message]] = []  # outputs of the last step not yet handed on
-        self.since_ns = 0
-        self.begun_ns = 0
+        self.taken = Taken({}, 0)  # what the present step works on
+        self.pending: list[tuple[str, Message]] = []  # its outputs not yet handed on
+        self.given: list[int] = []  # its outputs handed on: place, number and time of each
 
 
 class VirtualExecutor:
@@ -68,7 +67,7 @@ class VirtualExecutor:
             if kind == "done":
                 self._done(place)
             elif kind == "due":
-                self._step(place, {}, t_ns)
+                self._step(place, Taken({}, t_ns))
             else:
                 self._try(place)
         return "end"
@@ -111,19 +110,19 @@ class VirtualExecutor:
         taken = place.station.consume(now) if place.station.ready(now) else None
         self._unblock()  # also where nothing was taken: expired messages have left
         if taken is not None:
-            self._step(place, *taken)
+            self._step(place, taken)
 
-    def _step(self, place: _Place, arguments: dict[str, Any], since_ns: int) -> None:
-        place.busy = True
-        place.since_ns, place.begun_ns = since_ns, self._clock.now_ns()
+    def _step(self, place: _Place, taken: Taken) -> None:
+        place.busy, place.taken, place.given = True, taken, []
+        place.station.stats.begun_ns = self._clock.now_ns()
         try:
-            place.pending = place.station.run(arguments)
+            place.pending = place.station.run(taken.arguments)
         except EndOfStream:
             self._end(place)
             return
         except Exception as error:
             place.station.stats.state = "failed"
-            raise failure(place.station, arguments, error) from error
+            raise failure(place.station, taken.arguments, error) from error
         self._push(self._clock.now_ns() + place.cost_ns, "done", place)
 
     def _done(self, place: _Place) -> None:
@@ -137,26 +136,18 @@ class VirtualExecutor:
                 self._blocked.append(place)
                 return
             place.pending.pop(0)
-            place.station.stats.emitted += 1
+            place.station.number(output, self._clock.now_ns(), place.given)
             for target, inlet in targets:
                 inlet.queue.put(message, self._clock.now_ns())
                 self._push(self._clock.now_ns(), "wake", self._places[target.name])
-        self._count(place.station.stats, place)
+        stats = place.station.stats
+        stats.state, stats.blocked_by = "waiting", ""
+        place.station.done(place.taken, stats.begun_ns, self._clock.now_ns(), place.given)
         place.busy = False
         if place.station.is_source:
             self._schedule_source(place)
         else:
             self._push(self._clock.now_ns(), "wake", place)
-
-    def _count(self, stats: NodeStats, place: _Place) -> None:
-        now = self._clock.now_ns()
-        stats.state, stats.blocked_by = "waiting", ""
-        stats.step.record(now - place.begun_ns)
-        stats.latency.record(now - place.since_ns)
-        if not stats.steps:
-            stats.first_ns = now
-        stats.last_ns = now
-        stats.steps += 1
 
     def _unblock(self) -> None:
         """Somebody took a message: those who wait for room try again."""

@@ -98,7 +98,7 @@ def test_errors_are_one_line_with_their_exit_code(tmp_path: Path, capsys: pytest
         ("run", "wide_arae"): (2, "did you mean 'wide_area'?"),
         ("run", "wide_area", "--duration", "soon"): (2, "not a duration"),
         ("log", "info", str(tmp_path / "none.mcap")): (1, "cannot read"),
-        ("replay", str(Path(__file__))): (1, "not a complete MCAP file"),
+        ("replay", str(Path(__file__))): (1, "not an MCAP file"),
         ("run", "wide_area", "--set", "scene=photo", "--no-record", "--quiet"): (1, "--set rig.world.image=FILE"),
         ("report", "search_report", str(tmp_path / "none.mcap")): (1, "cannot read"),
     }

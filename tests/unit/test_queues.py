@@ -38,7 +38,7 @@ def test_a_queue_keeps_what_its_policy_says_and_the_ledger_balances(policy: Poli
             queue.put(number(puts), 0)
             puts += 1
         elif expected:
-            message, _ = queue.take()
+            message = queue.take().message
             assert value_of(message) == expected.pop(0)  # type: ignore[arg-type]
             taken += 1
         assert len(queue) == len(expected)

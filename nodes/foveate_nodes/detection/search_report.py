@@ -69,7 +69,7 @@ def _read(name: str, log: Recording) -> _Run:
     end = log.end
     return _Run(
         "search" if name == "run" else name, scoring.score(found, truth), len(found), log.time_range_ns[1] / 1e9,
-        end.get("nodes", {}), end.get("ledger", []), log.metadata.get("foveate.run", {}).get("executor", ""),
+        end.get("nodes", {}), end.get("ledger", []), str(log.seal.get("executor", "")),
     )  # fmt: skip
 
 

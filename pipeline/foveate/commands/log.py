@@ -7,14 +7,14 @@ import json
 from datetime import UTC, datetime
 
 from foveate.quantity import format_duration
-from foveate.recording import RUN_NAME, Recording
+from foveate.recording import Recording
 
 
 def main(options: argparse.Namespace) -> int:
     """Print what a recording holds."""
     with Recording(options.log) as log:
         begin_ns, end_ns = log.time_range_ns
-        run = log.metadata.get(RUN_NAME, {})
+        run = {k: str(log.seal.get(k, "")) for k in ("graph", "executor")}
         streams = [
             {"topic": s.topic, "schema": s.schema, "messages": s.messages,
              "rate_hz": round(s.messages * 1e9 / max(end_ns - begin_ns, 1), 2)} for s in log.streams()

@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 from foveate.commands.loading import find
-from foveate.commands.run import StopSignals, end_facts, exit_code, facts
+from foveate.commands.run import StopSignals, end_facts, exit_code
 from foveate.recording import McapRecorder, Recording
+from foveate.recording.seal import provenance
 from foveate.replay import prepare
 from foveate.run import Run
 from foveate.summary import as_json, print_summary
@@ -27,7 +28,7 @@ def main(options: argparse.Namespace) -> int:
         run.stop = signals.stop
         recorder = None
         if graph.record is not None and graph.record.streams:
-            recorder = McapRecorder(folder / "replay.mcap", graph, run.clock, facts("replay"))
+            recorder = McapRecorder(folder / "replay.mcap", graph, provenance(graph, "replay"))
             run.add_recorder(recorder)
         bar = (
             None

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import signal
 import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +21,7 @@ from foveate.errors import Fault, GraphError, NodeFailed
 from foveate.graph import Graph
 from foveate.quantity import parse_duration_ns
 from foveate.recording import McapRecorder
+from foveate.recording.seal import provenance
 from foveate.run import ExecutorName, Result, Run
 from foveate.summary import as_json, print_summary
 from foveate.terminal import LiveView, ProgressBar
@@ -80,7 +79,7 @@ def execute(
     recorder = None
     if graph.record is not None:
         _make_way(log)
-        recorder = McapRecorder(log, graph, run.clock, facts(executor))
+        recorder = McapRecorder(log, graph, provenance(graph, executor))
         run.add_recorder(recorder)
     run.stop = stop
     live = LiveView(run, graph.name, duration_ns, sys.stderr) if view and isinstance(run.clock, LiveClock) else None
@@ -121,16 +120,6 @@ def end_facts(result: Result) -> dict[str, Any]:
     return {
         "nodes": nodes, "ledger": ledger, "stopped_by": result.stopped_by,
         "failure": str(result.failure or ""), "duration_ns": result.duration_ns,
-    }  # fmt: skip
-
-
-def facts(executor: str) -> dict[str, str]:
-    """What made a recording: versions and machine kind."""
-    import numpy
-
-    return {
-        "executor": executor, "foveate": version("foveate"), "python": platform.python_version(),
-        "numpy": numpy.__version__, "machine": platform.machine(),
     }  # fmt: skip
 
 
