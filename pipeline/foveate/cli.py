@@ -12,7 +12,8 @@ EXIT_CODES = """exit codes:
   0  done; for a run also when Ctrl-C, SIGTERM or --duration ended it in order
   1  a node, a device, a file or a recording failed (one line says which and why)
   2  wrong usage, or faults in the graph (one line each: file:line:col: what)
-  3  messages were lost that the ledger cannot account for
+  3  messages were lost: unaccounted for, not written, or damaged in a recording
+  4  recordings differ (replay --verify, log diff), or a latency budget was missed (--assert-budgets)
 """
 _EXAMPLES = """examples:
   foveate run wide_area                          the simulated search, live, with a report
@@ -81,6 +82,16 @@ def _others(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replay.add_argument("log", type=Path, help="an MCAP file that foveate recorded")
     _setting_arguments(replay)
     replay.add_argument("--graph", help="another graph to feed it into (default: the one in the recording)")
+    replay.add_argument("--verify", action="store_true", help="compare every output with the recording")
+    replay.add_argument("--tolerance", action="append", default=[], metavar="STREAM=X",
+                        help="let numbers of node.output differ by X (default: equal byte for byte)")  # fmt: skip
+    replay.add_argument("--nodes", metavar="A,B", help="run only these nodes; the others give what they gave")
+    replay.add_argument("--swap", action="append", default=[], metavar="NODE=TYPE", help="another type for a node")
+    replay.add_argument("--speed", type=float, metavar="X", help="1 = as fast as it was (default: as fast as it goes)")
+    replay.add_argument("--allow-changes", action="store_true",
+                        help="replay although a model, parameter or wire is not as recorded")  # fmt: skip
+    replay.add_argument("--allow-gaps", action="store_true", help="replay although needed messages are missing")
+    replay.add_argument("--no-record", action="store_true", help="write no new recording")
     replay.add_argument("--output", type=Path, metavar="FOLDER", help="where the new recording goes (default: logs/)")
     replay.add_argument("--json", action="store_true", help="print the result as one JSON object")
     log = sub.add_parser("log", help="look inside recordings")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from foveate.graph import DeviceRef, DeviceSpec, Graph, NodeSpec
+from foveate.graph import DeviceRef, DeviceSpec, Graph, NodeSpec, Record
 from foveate.paths import shortest
 from foveate.queues import Policy
 from foveate.yaml_source import plain_scalar
@@ -19,12 +19,12 @@ def to_text(graph: Graph) -> str:
         tree["rig"] = {name: _device(spec) for name, spec in graph.devices.items()}
     tree["nodes"] = {name: _node(graph, spec) for name, spec in graph.nodes.items()}
     if graph.record is not None:
-        streams = [{"from": f"{node}.{output}", "queue": str(policy)} for node, output, policy in graph.record.streams]
+        streams = [_stream(graph.record, *stream) for stream in graph.record.streams]
         tree["record"] = {"to": "logs", "streams": streams}
-    return _dump(tree)
+    return dump(tree)
 
 
-def _dump(tree: dict[str, Any]) -> str:
+def dump(tree: dict[str, Any]) -> str:
     """YAML that our reader reads as `tree`: PyYAML leaves `1e3` without quotes, and a next-line character raw."""
     import yaml
 
@@ -37,6 +37,12 @@ def _dump(tree: dict[str, Any]) -> str:
 
     Dumper.add_representer(str, text_node)
     return str(yaml.dump(tree, Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True))
+
+
+def _stream(record: Record, node: str, output: str, policy: Policy) -> dict[str, Any]:
+    name = f"{node}.{output}"
+    tolerance = {"tolerance": record.tolerances[name]} if name in record.tolerances else {}
+    return {"from": name, "queue": str(policy), **tolerance}
 
 
 def _device(spec: DeviceSpec) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class Record:
 
     to: Path
     streams: tuple[tuple[str, str, Policy], ...]  # node, output, policy of the recorder's queue
+    tolerances: Mapping[str, float] = field(default_factory=dict)  # of a replay's comparison, by node.output
 
 
 @dataclass(frozen=True, slots=True)

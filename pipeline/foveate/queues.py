@@ -115,11 +115,14 @@ class Queue:
         """Whether `put` would be accepted now; only a blocking queue is ever full."""
         return self.closed or self.policy.kind != "block" or len(self._items) < self.policy.size
 
-    def put(self, message: Message, now_ns: int) -> None:
-        """Take over a message at `now_ns`. The caller has waited for `has_room`."""
+    def put(self, message: Message, now_ns: int, sequence: int = 0) -> None:
+        """Take over a message at `now_ns`. The caller has waited for `has_room`.
+
+        `sequence`: its number, where it is not simply the next one (a recording with gaps).
+        """
         ledger, policy = self.ledger, self.policy
         ledger.produced += 1
-        self._count += 1
+        self._count = sequence or self._count + 1
         if self.closed:
             self._drop("closed", self._count, now_ns)
             return

@@ -35,10 +35,11 @@ def record_of(checker: Checker, nodes: dict[str, NodeSpec]) -> Record | None:
         checker.fault((streams or item).fault("record needs a list 'streams' of node.output"))
         return None
     found: list[tuple[str, str, Policy]] = []
+    tolerances: dict[str, float] = {}
     for stream in streams.value:
         long = isinstance(stream.value, dict)
         if long:
-            checker.expander.unknown_keys(stream, ("from", "queue"), " in a stream")
+            checker.expander.unknown_keys(stream, ("from", "queue", "tolerance"), " in a stream")
         if long and "from" not in stream.value:
             checker.fault(stream.fault("a stream needs 'from: node.output'"))
             continue
@@ -48,7 +49,16 @@ def record_of(checker: Checker, nodes: dict[str, NodeSpec]) -> Record | None:
             if any(output == (node, port) for node, port, _ in found):
                 checker.fault(stream.fault(f"stream '{output[0]}.{output[1]}' is listed twice"))
             found.append((*output, policy))
-    return Record(Path(to.value if to is not None else "logs"), tuple(found))
+            if long and "tolerance" in stream.value:
+                tolerances[f"{output[0]}.{output[1]}"] = _tolerance(checker, stream.value["tolerance"])
+    return Record(Path(to.value if to is not None else "logs"), tuple(found), tolerances)
+
+
+def _tolerance(checker: Checker, item: Item) -> float:
+    if isinstance(item.value, int | float) and not isinstance(item.value, bool) and 0 <= item.value < float("inf"):
+        return float(item.value)
+    checker.fault(item.fault(f"tolerance must be a number from 0, not {item.shown}"))
+    return 0.0
 
 
 def _is_folder(checker: Checker, to: Item) -> bool:

@@ -39,16 +39,32 @@ class Result:
 
     duration_ns: int
     stations: Mapping[str, Station]
-    wires: list[WireReport]
     failure: FoveateError | None = None
     close_failures: list[FoveateError] = field(default_factory=list)
     stopped_by: str = "end"  # "end" | "duration" | "signal" | "failure"
     recording: Path | None = None
 
     @property
+    def wires(self) -> list[WireReport]:
+        """The ledgers as they stand."""
+        return [
+            WireReport(
+                str(wire), str(queue.policy), queue.ledger.produced, queue.ledger.delivered,
+                dict(queue.ledger.dropped), len(queue), queue.ledger.missing(len(queue)),
+            )
+            for wire, queue in ledgers(self.stations)
+        ]  # fmt: skip
+
+    @property
     def balanced(self) -> bool:
         """Whether produced = delivered + dropped + in flight on every wire."""
         return all(wire.missing == 0 for wire in self.wires)
+
+    @property
+    def unrecorded(self) -> int:
+        """Messages that should be in the recording and are not: the disk was full or too slow."""
+        record = [wire.dropped for wire in self.wires if f" -> {RECORDER}." in wire.wire]
+        return sum(dropped.get(reason, 0) for dropped in record for reason in ("full", "unwritten"))
 
 
 class Executor(Protocol):
@@ -63,21 +79,24 @@ class Run:
 
     def __init__(
         self, graph: Graph, executor: ExecutorName = "live", *, replace: Mapping[str, Node] | None = None,
-        open_devices: bool = True,
+        open_devices: bool = True, wall_start_ns: int = 0,
     ) -> None:  # fmt: skip
-        """`replace`: instances that stand in for nodes of the graph (a replay's sources, a test's fakes)."""
+        """`replace`: instances that stand in for nodes of the graph (a replay's sources, a test's fakes).
+
+        `wall_start_ns`: Unix time at which a replayed run began.
+        """
         from foveate.live import LiveExecutor
         from foveate.virtual import VirtualExecutor
 
         self.graph = graph
         self.stop = threading.Event()
-        self.clock: Clock = LiveClock() if executor == "live" else VirtualClock()
+        self.clock: Clock = LiveClock() if executor == "live" else VirtualClock(wall_start_ns)
         self.nodes, self.devices = graph.build(replace or {})
         self.log = StepLog()
         self.stations = stations(graph, self.nodes, None)
         self._open_devices = open_devices
         costs = {name: spec.cost_ns for name, spec in graph.nodes.items()}
-        self._executor: Executor = (
+        self.executor: Executor = (
             LiveExecutor(self.clock) if isinstance(self.clock, LiveClock)
             else VirtualExecutor(self.clock, costs)  # type: ignore[arg-type]
         )  # fmt: skip
@@ -100,19 +119,12 @@ class Run:
         why = "failure"
         try:
             self._open(opened_devices, opened_nodes)
-            why = self._executor.execute(self.stations, duration_ns, self.stop)
+            why = self.executor.execute(self.stations, duration_ns, self.stop)
         except FoveateError as error:
             failure = error
         finally:
             problems = self._close(opened_nodes, opened_devices)
-        wires = [
-            WireReport(
-                str(wire), str(queue.policy), queue.ledger.produced, queue.ledger.delivered,
-                dict(queue.ledger.dropped), len(queue), queue.ledger.missing(len(queue)),
-            )
-            for wire, queue in ledgers(self.stations)
-        ]  # fmt: skip
-        return Result(self.clock.now_ns(), self.stations, wires, failure, problems, why)
+        return Result(self.clock.now_ns(), self.stations, failure, problems, why)
 
     def _open(self, devices: list[Device], nodes: list[str]) -> None:
         for device in self.devices.values() if self._open_devices else ():

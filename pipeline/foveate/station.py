@@ -95,6 +95,13 @@ class Station:
             inputs += (queue.wire, held.sequence if held is not None and fresh else 0)
         return Taken(arguments, since, tuple(inputs))
 
+    def recall(self, picked: Mapping[int, list[Message]], inlets: Mapping[int, Inlet]) -> dict[str, Any]:
+        """The arguments of a step that is repeated on messages of a recording; both by recorded wire."""
+        arguments: dict[str, Any] = dict(self.unconnected)
+        for wire, inlet in inlets.items():
+            arguments[inlet.port.name] = picked[wire][-1] if picked.get(wire) else None
+        return arguments
+
     def run(self, arguments: dict[str, Any]) -> list[tuple[str, Message]]:
         """One step. Raises NodeFailed; EndOfStream passes through for a source."""
         result = self.node.step(**arguments)  # type: ignore[attr-defined]

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
 
 from foveate.clock import VirtualClock
 from foveate.errors import EndOfStream, FoveateError
 from foveate.messages import Message
 from foveate.station import Station, Taken, failure
 
-_Kind = Literal["due", "done", "wake"]
 _HASTE = 100_000  # steps at one moment of simulated time before the loop is called endless
 
 
-class _Place:
+class Place:
     """A station's scheduling state."""
 
     def __init__(self, station: Station, rank: int, cost_ns: int) -> None:
@@ -40,37 +38,46 @@ class VirtualExecutor:
     def __init__(self, clock: VirtualClock, costs_ns: Mapping[str, int | None]) -> None:
         self._clock = clock
         self._costs = costs_ns
-        self._events: list[tuple[int, int, int, _Kind, _Place]] = []
+        self._events: list[tuple[int, int, int, Callable[[Place], None], Place]] = []
         self._number = 0
-        self._places: dict[str, _Place] = {}
-        self._blocked: list[_Place] = []
+        self._places: dict[str, Place] = {}
+        self._blocked: list[Place] = []
         self._at = (0, 0)
 
     def execute(self, made: Mapping[str, Station], duration_ns: int | None, stop: threading.Event) -> str:
         """See Executor.execute."""
         for rank, (name, station) in enumerate(made.items()):
             cost = self._costs.get(name)
-            place = _Place(station, rank, type(station.node).cost_ns if cost is None else cost)
+            place = Place(station, rank, type(station.node).cost_ns if cost is None else cost)
             self._places[name] = place
         for place in self._places.values():
-            if place.station.is_source:
-                self._schedule_source(place)
-        while self._events:
+            self._prepare(place)
+        while self._more():
             if stop.is_set():
                 return "signal"
-            t_ns, _, _, kind, place = heapq.heappop(self._events)
+            t_ns, _, _, action, place = heapq.heappop(self._events)
             if duration_ns is not None and t_ns > duration_ns:
                 self._clock.advance(duration_ns)
                 return "duration"
-            self._clock.advance(t_ns)
+            if not self._reach(t_ns, stop):
+                return "signal"
             self._guard(t_ns)
-            if kind == "done":
-                self._done(place)
-            elif kind == "due":
-                self._step(place, Taken({}, t_ns))
-            else:
-                self._try(place)
+            action(place)
         return "end"
+
+    def _prepare(self, place: Place) -> None:
+        """Called once for each station before anything moves."""
+        if place.station.is_source:
+            self._schedule_source(place)
+
+    def _more(self) -> bool:
+        """Whether there is another event."""
+        return bool(self._events)
+
+    def _reach(self, t_ns: int, stop: threading.Event) -> bool:
+        """Let time pass until `t_ns`; False if `stop` was set meanwhile."""
+        self._clock.advance(t_ns)
+        return True
 
     def _guard(self, t_ns: int) -> None:
         """A cycle of steps that cost nothing would never end."""
@@ -81,11 +88,11 @@ class VirtualExecutor:
                 "give one a 'cost' in the graph"
             )
 
-    def _push(self, t_ns: int, kind: _Kind, place: _Place) -> None:
+    def _push(self, t_ns: int, action: Callable[[Place], None], place: Place) -> None:
         self._number += 1
-        heapq.heappush(self._events, (t_ns, place.rank, self._number, kind, place))
+        heapq.heappush(self._events, (t_ns, place.rank, self._number, action, place))
 
-    def _schedule_source(self, place: _Place) -> None:
+    def _schedule_source(self, place: Place) -> None:
         try:
             due_ns = place.station.node.due_ns()
         except EndOfStream:
@@ -96,13 +103,16 @@ class VirtualExecutor:
                 f"node '{place.station.name}' cannot run in simulated time: only its device knows when "
                 "data come; use --executor live"
             )
-        self._push(max(due_ns, self._clock.now_ns()), "due", place)
+        self._push(max(due_ns, self._clock.now_ns()), self._due, place)
 
-    def _end(self, place: _Place) -> None:
+    def _due(self, place: Place) -> None:
+        self._step(place, Taken({}, self._clock.now_ns()))
+
+    def _end(self, place: Place) -> None:
         place.finished = True
         place.station.stats.state = "finished"
 
-    def _try(self, place: _Place) -> None:
+    def _try(self, place: Place) -> None:
         """Start a step if the node is free and its inputs are there."""
         if place.busy or place.finished:
             return
@@ -112,7 +122,7 @@ class VirtualExecutor:
         if taken is not None:
             self._step(place, taken)
 
-    def _step(self, place: _Place, taken: Taken) -> None:
+    def _step(self, place: Place, taken: Taken) -> None:
         place.busy, place.taken, place.given = True, taken, []
         place.station.stats.begun_ns = self._clock.now_ns()
         try:
@@ -123,9 +133,9 @@ class VirtualExecutor:
         except Exception as error:
             place.station.stats.state = "failed"
             raise failure(place.station, taken.arguments, error) from error
-        self._push(self._clock.now_ns() + place.cost_ns, "done", place)
+        self._push(self._clock.now_ns() + place.cost_ns, self._done, place)
 
-    def _done(self, place: _Place) -> None:
+    def _done(self, place: Place) -> None:
         """Hand on the outputs; a full blocking queue keeps the node busy until there is room."""
         while place.pending:
             output, message = place.pending[0]
@@ -139,7 +149,7 @@ class VirtualExecutor:
             place.station.number(output, self._clock.now_ns(), place.given)
             for target, inlet in targets:
                 inlet.queue.put(message, self._clock.now_ns())
-                self._push(self._clock.now_ns(), "wake", self._places[target.name])
+                self._push(self._clock.now_ns(), self._try, self._places[target.name])
         stats = place.station.stats
         stats.state, stats.blocked_by = "waiting", ""
         place.station.done(place.taken, stats.begun_ns, self._clock.now_ns(), place.given)
@@ -147,10 +157,10 @@ class VirtualExecutor:
         if place.station.is_source:
             self._schedule_source(place)
         else:
-            self._push(self._clock.now_ns(), "wake", place)
+            self._push(self._clock.now_ns(), self._try, place)
 
     def _unblock(self) -> None:
         """Somebody took a message: those who wait for room try again."""
         waiting, self._blocked = self._blocked, []
         for place in waiting:
-            self._push(self._clock.now_ns(), "done", place)
+            self._push(self._clock.now_ns(), self._done, place)

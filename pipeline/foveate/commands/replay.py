@@ -9,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 from foveate.commands.loading import find
-from foveate.commands.run import StopSignals, end_facts, exit_code
+from foveate.commands.run import DIFFERENT, StopSignals, end_facts, exit_code
+from foveate.errors import Fault, GraphError
 from foveate.recording import McapRecorder, Recording
 from foveate.recording.seal import provenance
-from foveate.replay import prepare
-from foveate.run import Run
+from foveate.replay import Replay
+from foveate.run import Result
 from foveate.summary import as_json, print_summary
 from foveate.terminal import ProgressBar
 
@@ -21,46 +22,88 @@ from foveate.terminal import ProgressBar
 def main(options: argparse.Namespace) -> int:
     """Run the recording's graph from its recorded sources."""
     with Recording(options.log) as log, StopSignals() as signals:
-        path = find(options.graph, options.graphs) if options.graph else None
-        graph, sources = prepare(log, path, options.settings, options.data)
-        folder = options.output or Path("logs") / f"replay_{datetime.now():%Y%m%d-%H%M%S}"
-        run = Run(graph, "virtual", replace=sources, open_devices=False)
-        run.stop = signals.stop
-        recorder = None
-        if graph.record is not None and graph.record.streams:
-            recorder = McapRecorder(folder / "replay.mcap", graph, provenance(graph, "replay"))
-            run.add_recorder(recorder)
-        bar = (
-            None
-            if options.json
-            else ProgressBar(run, log.time_range_ns[1], f"replaying {options.log.name}", sys.stderr)
-        )
-        if bar is not None:
-            bar.start()
-        try:
-            result = run.execute(None)
-        finally:
-            if bar is not None:
-                bar.finish()
-        if recorder is not None:
-            recorder.end(end_facts(result))
-            result.recording = recorder.path
-        before = {s.topic.lstrip("/"): s.messages for s in log.streams()}
-    lines = [_compared(name, before, count) for name, count in _counts(result.recording).items()]
+        notes = log.notes()
+        for line in notes:
+            print(line, file=sys.stderr)
+        replay = Replay(
+            log, graph=find(options.graph, options.graphs) if options.graph else None, settings=options.settings,
+            swaps=dict(_pair("--swap", text) for text in options.swap), nodes=_names(options.nodes),
+            allowed=options.data, allow_changes=options.allow_changes, allow_gaps=options.allow_gaps,
+            tolerances={name: _number(value) for name, value in (_pair("--tolerance", t) for t in options.tolerance)},
+            speed=options.speed or 0.0,
+        )  # fmt: skip
+        replay.run.stop = signals.stop
+        result = _execute(replay, options)
+        replay.verifier.finish(log.file.closed and result.stopped_by == "end")
+        lost = log.lost()
+    lines = [f"changed: {change}" for change in replay.changes] + replay.executor.reasons
+    if options.verify:
+        free = [n for n in replay.graph.nodes if n not in replay.followed and n not in replay.sources]
+        lines += [
+            f"{name}: its wires are not those of the recording; it ran freely and is not compared" for name in free
+        ]
+        lines += replay.verifier.lines()
     files = [result.recording] if result.recording else []
     if options.json:
-        print(json.dumps(as_json(result, files, lines)))
+        verdict = _verdict(replay) if options.verify else None
+        print(json.dumps({**as_json(result, files, lines), "verified": verdict}))
     else:
         print_summary(result, files, lines)
-    return exit_code(result)
+    code = exit_code(result)
+    if code == 0 and options.verify and not replay.verifier.good:
+        return DIFFERENT
+    return code or (3 if lost else 0)
 
 
-def _counts(path: Path | None) -> dict[str, int]:
-    if path is None:
-        return {}
-    with Recording(path) as log:
-        return {s.topic.lstrip("/"): s.messages for s in log.streams()}
+def _execute(replay: Replay, options: argparse.Namespace) -> Result:
+    graph, run = replay.graph, replay.run
+    recorder = None
+    if graph.record is not None and graph.record.streams and not options.no_record:
+        folder = options.output or Path("logs") / f"replay_{datetime.now():%Y%m%d-%H%M%S}"
+        recorder = McapRecorder(folder / "replay.mcap", graph, provenance(graph, "replay"))
+        if recorder.path.exists():
+            raise FileExistsError(f"{recorder.path} exists already; choose another folder with --output")
+        run.add_recorder(recorder)
+    bar = None if options.json else ProgressBar(
+        run, replay.log.time_range_ns[1], f"replaying {replay.log.path.name}", sys.stderr
+    )  # fmt: skip
+    if bar is not None:
+        bar.start()
+    try:
+        result = run.execute(None)
+    finally:
+        if bar is not None:
+            bar.finish()
+    if recorder is not None:
+        recorder.end(end_facts(result))
+        result.recording = recorder.path
+    return result
 
 
-def _compared(name: str, before: dict[str, int], count: int) -> str:
-    return f"{name}: {count} messages replayed, {before.get(name, 0)} in the recording"
+def _verdict(replay: Replay) -> dict[str, object]:
+    first = replay.verifier.first
+    where = None
+    if first is not None:
+        where = {"stream": first.stream, "number": first.number, "text": first.text, "inputs": first.inputs}
+    return {"good": replay.verifier.good, "first": where}
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise GraphError([Fault(option, 1, 1, f"write it as NAME=VALUE, not '{text}'")])
+    return name, value
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise GraphError([Fault("--tolerance", 1, 1, f"'{text}' is not a number from 0")])
+    return value
+
+
+def _names(text: str | None) -> list[str]:
+    return [name for name in (text or "").split(",") if name]

@@ -17,7 +17,7 @@ from typing import Any
 from foveate import catalog
 from foveate.clock import LiveClock
 from foveate.commands.loading import graph_from
-from foveate.errors import Fault, GraphError, NodeFailed
+from foveate.errors import Fault, GraphError
 from foveate.graph import Graph
 from foveate.quantity import parse_duration_ns
 from foveate.recording import McapRecorder
@@ -25,6 +25,8 @@ from foveate.recording.seal import provenance
 from foveate.run import ExecutorName, Result, Run
 from foveate.summary import as_json, print_summary
 from foveate.terminal import LiveView, ProgressBar
+
+DIFFERENT = 4  # exit code: recordings differ, or a budget was missed
 
 
 def main(options: argparse.Namespace) -> int:
@@ -68,7 +70,7 @@ def exit_code(result: Result) -> int:
     """See `foveate run --help`."""
     if result.failure is not None or result.close_failures:
         return 1
-    return 0 if result.balanced else 3
+    return 0 if result.balanced and not result.unrecorded else 3
 
 
 def execute(
@@ -94,10 +96,7 @@ def execute(
             if shown is not None:
                 shown.finish()
     if recorder is not None:
-        try:
-            recorder.end(end_facts(result))
-        except OSError as error:  # a full disk must not cost the summary
-            result.close_failures.append(NodeFailed("record", "close", error))
+        recorder.end(end_facts(result))
         result.recording = log if log.exists() else None
     return result
 

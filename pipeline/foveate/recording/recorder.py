@@ -68,7 +68,7 @@ class McapRecorder(Recorder):
         self._streams: list[str] = []
         self._synced_ns = self._healthy_ns = 0
         self._records = 0
-        self.unwritten = 0  # messages the disk did not take
+        self._told = False
 
     def connect(self, run: Run) -> None:
         self._run = run
@@ -130,25 +130,21 @@ class McapRecorder(Recorder):
             self._tell_decisions()
         try:
             self._writer.flush()
+            self._run.stations[RECORDER].stats.problem = ""
         except Unwritten as error:
             self._lose(error)
-            return
-        stats = self._run.stations[RECORDER].stats
-        if stats.problem:
-            stats.problem = ""
-            _LOG.error("%s: writing again; %d messages are missing from it", self.path, self.unwritten)
 
     def _lose(self, error: Unwritten) -> None:
         assert self._run is not None
         station = self._run.stations[RECORDER]
         for channel, count in error.lost.items():
-            self.unwritten += count
             for _ in range(count if channel <= len(station.inlets) else 0):
                 station.inlets[channel - 1].queue.ledger.revoke("unwritten")
-        if not station.stats.problem:
-            station.stats.problem = f"cannot write: {error.error.strerror or error.error}"
-            _LOG.error("%s: cannot write: %s; the run goes on, what is lost is counted as 'unwritten'",
-                       self.path, error.error.strerror or error.error)  # fmt: skip
+        station.stats.problem = f"cannot write: {error.error.strerror or error.error}"
+        if not self._told:  # once: on a full disk a small batch may fit now and then
+            self._told = True
+            _LOG.error("%s: %s; the run goes on, what is lost is counted as 'unwritten'",
+                       self.path, station.stats.problem)  # fmt: skip
 
     def _flush_in_time(self) -> None:
         """Nothing waits longer than the batch's age; the disk is asked to keep things once a second."""
@@ -180,7 +176,10 @@ class McapRecorder(Recorder):
         """The file stays open for `end`, which the run's owner calls when the ledger is known."""
 
     def end(self, facts: Mapping[str, Any]) -> None:
-        """What is only known when the run is over: costs of steps, the ledger. Raises OSError."""
+        """What is only known when the run is over: costs of steps, the ledger.
+
+        A disk that does not take the index costs nothing else: the file is recovered when it is opened.
+        """
         if self._flusher is not None:
             self._closing.set()
             self._opened.set()
@@ -195,6 +194,8 @@ class McapRecorder(Recorder):
             self._writer.finish({END_NAME: ("application/json", json.dumps(ending).encode())})
         except Unwritten as error:
             self._lose(error)
+        except OSError as error:
+            _LOG.error("%s: has no index: %s; it is recovered when it is opened", self.path, error.strerror)
         finally:
             for inlet in self._run.stations[RECORDER].inlets:
                 inlet.queue.ledger = Ledger.copy(inlet.queue.ledger)

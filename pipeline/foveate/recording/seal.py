@@ -33,6 +33,7 @@ def provenance(graph: Graph, executor: str) -> dict[str, Any]:
         "graph_sha256": hashlib.sha256(graph.text.encode()).hexdigest(),
         "executor": executor,
         "nodes": list(graph.nodes),
+        "uses": {name: spec.use for name, spec in graph.nodes.items()},
         "wires": [{"wire": str(w), "queue": str(w.policy)} for w in graph.wires],
         "outputs": {name: list(spec.schema.outputs) for name, spec in graph.nodes.items()},
         "parameters": _parameters(graph),
@@ -108,4 +109,4 @@ def clock_reading(clock: Clock) -> dict[str, int]:
     if clock.kind == "simulated":
         return {}
     offset = wall_offset()
-    return {"wall_minus_monotonic_ns": offset.offset_ns, "sigma_ns": offset.sigma_ns}
+    return {"wall_offset_ns": offset.offset_ns, "sigma_ns": offset.sigma_ns}
