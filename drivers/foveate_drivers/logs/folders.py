@@ -6,6 +6,7 @@ import csv
 import heapq
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,7 @@ class ImagesLog(_ListedLog):
         """Raises RecordingError."""
         super().__init__(path)
         self.metadata = {"format": "images"}
+        self._scales: dict[str, float] = {}  # metres a unit of depth, by file
         if (path / INDEX).is_file():
             groups = {"/images": self._indexed()}
             self.metadata["times"] = INDEX
@@ -154,7 +156,9 @@ class ImagesLog(_ListedLog):
         place = self.path / INDEX
         try:
             with place.open(encoding="utf-8", newline="") as stream:
-                return [(int(row["t_ns"]), row["file"]) for row in csv.DictReader(stream)]
+                rows = list(csv.DictReader(stream))
+            self._scales = {row["file"]: float(row["scale_m"]) for row in rows if row.get("scale_m")}
+            return [(int(row["t_ns"]), row["file"]) for row in rows]
         except (KeyError, ValueError, TypeError, csv.Error) as error:
             raise RecordingError(f"{place}: it needs columns t_ns and file ({error!r}); or delete it") from None
 
@@ -173,7 +177,9 @@ class ImagesLog(_ListedLog):
         return rows
 
     def _image(self, data: bytes, at: Arrival) -> Iterable[Message]:
-        return [packed_image(self._content(data), at, at.stamp())]
+        message = packed_image(self._content(data), at, at.stamp())
+        scale = self._scales.get(data.decode())
+        return [replace(message, scale_m=scale) if scale and isinstance(message, DepthFrame) else message]
 
 
 def _times_of(names: list[str]) -> list[int] | None:

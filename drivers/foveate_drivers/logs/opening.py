@@ -30,8 +30,8 @@ def open_log(path: Path) -> Log:
     try:
         if not path.exists():
             raise NotFound(str(path), "open", "there is no such file or folder")
-        if path.name == _METADATA:
-            path = path.parent
+        if path.is_file() and path.name in (_METADATA, folders.INDEX, *folders.TUM_LISTS):
+            path = path.parent  # a file that stands for its folder
         return _open_folder(path) if path.is_dir() else _open_files(path, [path], split=False)
     except OSError as error:
         raise RecordingError(f"{path}: cannot read: {error.strerror or error}") from None

@@ -1,0 +1,104 @@
+"""A topic of a recording that somebody else made as a camera (`log:drive.bag`, `log:bag/metadata.yaml`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from foveate.clock import Clock
+from foveate.device import DeviceInfo
+from foveate.errors import EndOfStream, NotFound, ProtocolError, RecordingError, StateError
+from foveate.messages import Frame, Message
+from foveate_drivers.cameras.base import Camera
+from foveate_drivers.logs.base import Log
+from foveate_drivers.logs.opening import open_log
+
+
+class LogCamera(Camera):
+    """Gives a log's frames at the times they were taken, counted from the first; what is missing is not made up."""
+
+    def __init__(self, *, address: Path, topic: str | None = None, loop: bool = False) -> None:
+        """`topic`: may be left out where the log has one topic of images. A folder is named by a file in it that says
+        what it is: `metadata.yaml`, `rgb.txt`, `index.csv`."""
+        self._path = address
+        self._topic = topic
+        self._loop = loop
+        self._log: Log | None = None
+        self._frames: Iterator[tuple[str, int, Message]] = iter(())
+        self._next: Frame | None = None
+        self._shift_ns = 0  # the log's clock to the pipeline's, in this turn of the loop
+        self._last_ns = 0
+        self._step_ns = 33_333_333  # between the last two frames, and from the last to the first again
+        self._count = 0  # of the last frame, over all turns
+        self._turn = 0  # count before this turn
+
+    def open(self, clock: Clock) -> None:
+        try:
+            self._log = open_log(self._path)
+        except RecordingError as error:
+            raise ProtocolError(self.uri, "open", str(error).removeprefix(f"{self._path}: ")) from None
+        try:
+            self._topic = self._chosen(self._log)
+            self._begin(clock.now_ns())
+        except BaseException:
+            self.close()
+            raise
+
+    def _chosen(self, log: Log) -> str:
+        images = {topic.name: topic for topic in log.topics if topic.kind is Frame}
+        listed = ", ".join(sorted(images)) or "none"
+        if self._topic is not None and self._topic not in images:
+            other = next((topic for topic in log.topics if topic.name == self._topic), None)
+            why = "is not in the log" if other is None else f"has no images ({other.reason or other.schema})"
+            raise NotFound(self.uri, "open", f"topic '{self._topic}' {why}; topics with images: {listed}")
+        if self._topic is None and len(images) != 1:
+            raise NotFound(self.uri, "open", f"option 'topic' must name one of its topics with images: {listed}")
+        return self._topic or next(iter(images))
+
+    def _begin(self, now_ns: int) -> None:
+        """Start at the first frame, which is due at `now_ns`."""
+        assert self._log is not None and self._topic is not None
+        self._frames = self._log.messages([self._topic])
+        self._turn = self._count
+        self._next = self._fetched()
+        if self._next is None:
+            raise ProtocolError(self.uri, "open", f"no image of topic '{self._topic}' can be decoded")
+        self._shift_ns = now_ns - self._next.stamp.t_ns
+        self._last_ns = now_ns - 1
+
+    def _fetched(self) -> Frame | None:
+        for _, _, message in self._frames:
+            if isinstance(message, Frame):
+                return message
+        return None
+
+    def due_ns(self) -> int:
+        if self._next is None:
+            return self._last_ns
+        # stamps of a log may stand still or go back; frames of a camera do not
+        return max(self._next.stamp.t_ns + self._shift_ns, self._last_ns + 1)
+
+    def info(self) -> DeviceInfo:
+        return DeviceInfo(self.uri, model=f"{self._path.name} {self._topic or ''}".rstrip())
+
+    def read(self, timeout_s: float) -> Frame:
+        if self._log is None:
+            raise StateError(self.uri, "read", "it is not open")
+        if self._next is None:
+            raise EndOfStream
+        due_ns = self.due_ns()
+        frame = replace(self._next, stamp=replace(self._next.stamp, t_ns=due_ns), seq=self._turn + self._next.seq)
+        if self._count > self._turn:
+            self._step_ns = due_ns - self._last_ns
+        self._last_ns, self._count = due_ns, frame.seq
+        self._next = self._fetched()
+        if self._next is None and self._loop:
+            self._begin(due_ns + self._step_ns)
+        return frame
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        self._frames, self._next = iter(()), None
