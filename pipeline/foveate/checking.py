@@ -22,9 +22,11 @@ from foveate.graph import (
     Wire,
 )
 from foveate.node import Node, Parameter, parameters_of, schema_of
+from foveate.node_blocks import fault_policy
 from foveate.quantity import parse_duration_ns
 from foveate.queues import Policy
 from foveate.record_report import record_of, report_of
+from foveate.supervision import FaultPolicy
 from foveate.yaml_source import Item, clip
 
 _URI = re.compile(r"([a-z][a-z0-9+-]*):(.*)", re.DOTALL)
@@ -108,7 +110,7 @@ class Checker:
             self.fault(use.fault(clip(error, 200)))
             return None
         direct = {p.name: p for p in schema.parameters.values() if p.device is not None}
-        known = ("use", "inputs", "params", "cost", *direct)
+        known = ("use", "inputs", "params", "cost", "on_fault", *direct)
         self.expander.unknown_keys(item, known, f" in node '{name}'")
         given = {key: item.value[key] for key in direct if key in item.value}
         block = item.value.get("params")
@@ -122,10 +124,11 @@ class Checker:
         given.update(overrides)
         blocks = [item] if block is None or not isinstance(block.value, dict) else [item, block]
         values, origins, complete = self._values(name, f"'{use.value}'", schema.parameters, given, blocks)
-        cost = self._duration(item.value["cost"], "cost") if "cost" in item.value else None
+        cost = self.duration(item.value["cost"], "cost") if "cost" in item.value else None
         if complete:
             self._own_check(kind, name, values, given, item)
-        return NodeSpec(name, use.value, kind, schema, values, origins, cost)
+        on_fault = fault_policy(self, item.value["on_fault"]) if "on_fault" in item.value else FaultPolicy()
+        return NodeSpec(name, use.value, kind, schema, values, origins, cost, on_fault)
 
     def _values(
         self, name: str, use: str, known: Any, given: dict[str, Item], blocks: list[Item]
@@ -281,7 +284,7 @@ class Checker:
             place = given.get(problem.parameter, item)
             self.fault(place.fault(f"'{name}.{problem.parameter}': {clip(problem.text, 400)}"))
 
-    def _duration(self, item: Item, what: str) -> int | None:
+    def duration(self, item: Item, what: str) -> int | None:
         try:
             return parse_duration_ns(item.value if isinstance(item.value, str) else item.shown)
         except ValueError as error:
@@ -335,7 +338,7 @@ class Checker:
 
     def policy(self, item: Item) -> Policy:
         """What `queue:` and `max_age:` of a wire's or stream's mapping say."""
-        age = self._duration(item.value["max_age"], "max_age") if "max_age" in item.value else None
+        age = self.duration(item.value["max_age"], "max_age") if "max_age" in item.value else None
         queue = item.value.get("queue")
         if queue is None:
             return Policy(max_age_ns=age)

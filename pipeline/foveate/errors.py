@@ -54,13 +54,14 @@ class GraphError(FoveateError):
 class NodeFailed(FoveateError):
     """A node raised while it worked on a message."""
 
-    def __init__(self, node: str, doing: str, cause: BaseException) -> None:
+    def __init__(self, node: str, doing: str, cause: BaseException, why: str = "") -> None:
+        """`why`: what else led to the end of the run."""
         self.node = node
         self.doing = doing
         self.cause = cause
         kind = "" if isinstance(cause, FoveateError) else f"{type(cause).__name__}: "
         text = " ".join(str(cause).split()) or "no message"
-        super().__init__(f"node '{node}' failed in {doing}: {kind}{text}")
+        super().__init__(f"node '{node}' failed in {doing}: {kind}{text}{f' ({why})' if why else ''}")
 
 
 class RecordingError(FoveateError):

@@ -9,6 +9,7 @@ from typing import Any
 from foveate.graph import DeviceRef, DeviceSpec, Graph, NodeSpec, Record
 from foveate.paths import shortest
 from foveate.queues import Policy
+from foveate.supervision import FaultPolicy
 from foveate.yaml_source import plain_scalar
 
 
@@ -65,6 +66,14 @@ def _node(graph: Graph, spec: NodeSpec) -> dict[str, Any]:
         out["params"] = params
     if spec.cost_ns is not None:
         out["cost"] = f"{spec.cost_ns}ns"
+    if spec.on_fault != FaultPolicy():
+        p = spec.on_fault
+        out["on_fault"] = {
+            "do": p.action,
+            "times": p.times,
+            "within": f"{p.within_ns}ns",
+            "backoff": f"{p.backoff_ns}ns",
+        }
     return out
 
 

@@ -169,12 +169,27 @@ class FollowingExecutor(VirtualExecutor):
         place.busy = True
         place.taken = Taken(arguments, step.since_ns, step.inputs)
         station.stats.begun_ns = step.begun_ns
+        station.notices.clear()
+        station.notices.extend(step.notices)
         try:
+            station.tell()
             place.pending = station.run(arguments)
         except Exception as error:
-            station.stats.state = "failed"
-            raise failure(station, arguments, error) from error
+            if not step.fault:
+                station.stats.state = "failed"
+                raise failure(station, arguments, error) from error
+            self._fail_again(place, step, error)
+            return
         self._push(max(step.done_ns, self._clock.now_ns()), lambda p: self._followed(p, step), place)
+
+    def _fail_again(self, place: Place, step: Step, error: Exception) -> None:
+        """The step failed in the recorded run too: the node goes on as it did then."""
+        station = place.station
+        station.done(place.taken, step.begun_ns, step.done_ns, [], f"{type(error).__name__}: {error}")
+        if station.supervisor.policy.action == "restart":
+            station.node = station.supervisor.revive(station.node, error)
+        place.busy = False
+        self._next(place)
 
     def _followed(self, place: Place, step: Step) -> None:
         """Hand on what the step gave, numbered and timed as in the recorded run."""
@@ -196,6 +211,7 @@ class FollowingExecutor(VirtualExecutor):
             for target, inlet in station.targets[output]:
                 self._give(target, inlet, number, put_ns, message)
         station.done(place.taken, step.begun_ns, step.done_ns, given)
+        station.supervisor.keep_state(station.node)
         station.stats.state = "waiting"
         place.busy = False
         self._next(place)

@@ -10,6 +10,7 @@ from typing import Any
 from foveate.device import Device
 from foveate.node import Node, Schema
 from foveate.queues import Policy
+from foveate.supervision import FaultPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class NodeSpec:
     parameters: Mapping[str, Any]
     origins: Mapping[str, str]  # of each parameter: "default", "file:line:col" or "--set"
     cost_ns: int | None = None
+    on_fault: FaultPolicy = field(default_factory=FaultPolicy)
 
     @property
     def devices(self) -> list[str]:
@@ -114,23 +116,34 @@ class Graph:
         wires = tuple(wire for wire in self.wires if wire.input in nodes[wire.target].schema.inputs)
         return replace(self, nodes=nodes, wires=wires, report=None)
 
-    def build(self, ready: Mapping[str, Node]) -> tuple[dict[str, Node], dict[str, Device]]:
+    def build(self, ready: Mapping[str, Node]) -> Built:
         """Construct all nodes that are not `ready`, and the devices they use; opens nothing."""
-        devices: dict[str, Device] = {}
+        return Built(self, ready)
 
-        def device(name: str) -> Device:
-            if name not in devices:
-                spec = self.devices[name]
-                made = spec.kind(**_resolve(spec.options, device))
-                made.uri = spec.uri
-                devices[name] = made
-            return devices[name]
 
-        nodes = {
-            name: ready[name] if name in ready else spec.kind(**_resolve(spec.parameters, device))
-            for name, spec in self.nodes.items()
-        }
-        return nodes, devices
+class Built:
+    """The nodes and devices of a graph, constructed."""
+
+    def __init__(self, graph: Graph, ready: Mapping[str, Node]) -> None:
+        self._graph = graph
+        self._ready = ready
+        self.devices: dict[str, Device] = {}
+        self.nodes = {name: self.make(name) for name in graph.nodes}
+
+    def make(self, name: str) -> Node:
+        """The node, constructed anew on the same devices; one that came ready is given again."""
+        if name in self._ready:
+            return self._ready[name]
+        spec = self._graph.nodes[name]
+        return spec.kind(**_resolve(spec.parameters, self._device))
+
+    def _device(self, name: str) -> Device:
+        if name not in self.devices:
+            spec = self._graph.devices[name]
+            made = spec.kind(**_resolve(spec.options, self._device))
+            made.uri = spec.uri
+            self.devices[name] = made
+        return self.devices[name]
 
 
 def _resolve(values: Mapping[str, Any], device: Callable[[str], Device]) -> dict[str, Any]:

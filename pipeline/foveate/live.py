@@ -29,6 +29,7 @@ def _one_thread_a_node() -> None:
 
 
 _PATIENCE_S = 0.1  # how long a thread waits before it looks whether the run has ended
+_IGNORED_S = 0.001  # a source whose failures are ignored must not spin
 _DRAIN_S = 1.0  # how long nodes may work on after the sources have stopped
 
 
@@ -68,6 +69,8 @@ class LiveExecutor:
             self._clock.start()
         try:
             for name, seat in sorted(self._seats.items(), key=lambda pair: pair[1].station.is_source):
+                if seat.station.stats.state == "failed":  # it could not be opened, and the run goes on without it
+                    continue
                 body = self._source if seat.station.is_source else self._worker
                 seat.thread = threading.Thread(target=body, args=(seat,), name=name, daemon=True)
                 seat.thread.start()
@@ -94,7 +97,7 @@ class LiveExecutor:
             if duration_ns is not None and self._clock.now_ns() >= duration_ns:
                 return "duration"
             sources = [s for s in self._seats.values() if s.station.is_source]
-            if all(s.station.stats.state == "finished" for s in sources):
+            if all(s.station.stats.state in ("finished", "failed") for s in sources):
                 return "end"
             left = 0.05 if duration_ns is None else (duration_ns - self._clock.now_ns()) / 1e9
             self._changed.wait(min(0.05, max(left, 0.0)))
@@ -147,20 +150,20 @@ class LiveExecutor:
         except Exception as error:
             self._fail(station, taken.arguments, error)
 
-    def _fail(self, station: Station, arguments: Mapping[str, Any], error: BaseException) -> None:
+    def _fail(self, station: Station, arguments: Mapping[str, Any], error: BaseException, why: str = "") -> None:
         station.stats.state = "failed"
         with self._failure_lock:
             if self._failure is None:
-                self._failure = failure(station, arguments, error)
+                self._failure = failure(station, arguments, error, why)
         self._sources_stop.set()
         self._halt.set()
         self._changed.set()
 
     def _source(self, seat: _Seat) -> None:
         station, clock, stop = seat.station, self._clock, self._sources_stop
-        stats = station.stats
-        try:
-            while not stop.is_set():
+        stats, taken = station.stats, Taken({}, 0)
+        while not stop.is_set():
+            try:
                 due_ns = station.node.due_ns()
                 if due_ns is not None:
                     if not clock.wait_until(due_ns, stop):
@@ -169,40 +172,76 @@ class LiveExecutor:
                 stats.state, stats.begun_ns = "working", clock.now_ns()
                 taken = Taken({}, stats.begun_ns)
                 self._finish(station, taken, station.run({}))
-        except EndOfStream:
-            pass
-        except Exception as error:
-            self._fail(station, {}, error)
+            except EndOfStream:
+                break
+            except Exception as error:
+                if not self._survived(station, taken, error):
+                    break
         if stats.state != "failed":
             stats.state = "finished"
         self._changed.set()
 
     def _worker(self, seat: _Seat) -> None:
-        station, clock = seat.station, self._clock
+        station = seat.station
         taken = Taken({}, 0)
-        try:
-            while not self._halt.is_set():
+        while not self._halt.is_set():
+            try:
+                if station.notices:
+                    station.tell()
                 with seat.lock:
-                    now = clock.now_ns()
+                    now = self._clock.now_ns()
                     ready = station.ready(now)
                     seat.idle = not ready  # a producer may clear this as soon as the lock is free
                     if ready:
                         taken = station.consume(now)
                         seat.room.notify_all()
                 if not ready:
-                    station.stats.state = "waiting"
-                    try:
-                        seat.wake.get(timeout=_PATIENCE_S)
-                    except queue.Empty:
-                        pass
+                    self._rest(seat)
                     continue
-                station.stats.state, station.stats.begun_ns = "working", clock.now_ns()
+                station.stats.state, station.stats.begun_ns = "working", self._clock.now_ns()
                 self._finish(station, taken, station.run(taken.arguments))
-        except Exception as error:
-            self._fail(station, taken.arguments, error)
+            except Exception as error:
+                if not self._survived(station, taken, error):
+                    break
         with seat.lock:
             station.close_inlets()
             seat.room.notify_all()
+
+    def _rest(self, seat: _Seat) -> None:
+        """Wait until somebody has put something, or the time comes when waiting messages count otherwise."""
+        seat.station.stats.state = "waiting"
+        patience_s = _PATIENCE_S
+        wake_ns = seat.station.wake_ns()
+        if wake_ns is not None:
+            patience_s = min(max((wake_ns - self._clock.now_ns()) / 1e9, 1e-4), _PATIENCE_S)
+        try:
+            seat.wake.get(timeout=patience_s)
+        except queue.Empty:
+            pass
+
+    def _survived(self, station: Station, taken: Taken, error: BaseException) -> bool:
+        """Do about a failure what the node's policy says; False: the run ends."""
+        supervisor, stats = station.supervisor, station.stats
+        station.done(taken, stats.begun_ns, self._clock.now_ns(), [], f"{type(error).__name__}: {error}")
+        while True:
+            verdict = supervisor.judge(error, self._clock.now_ns())
+            if verdict.action == "ignore":
+                return not self._halt.wait(_IGNORED_S if station.is_source else 0)
+            if verdict.action == "stop":
+                self._fail(station, taken.arguments, error, verdict.why)
+                return False
+            stats.state, stats.problem = "restarting", supervisor.last
+            if self._halt.wait(verdict.delay_ns / 1e9):
+                return False
+            try:
+                station.node = supervisor.revive(station.node, error)
+            except Exception as another:
+                error = another
+                continue
+            stats.problem = ""
+            for target in station.downstream("restarted"):
+                self._seats[target.name].wake.put(None)
+            return True
 
     def _finish(self, station: Station, taken: Taken, pairs: list[tuple[str, Message]]) -> None:
         now, outputs = self._clock.now_ns(), []  # type: int, list[int]
@@ -211,6 +250,7 @@ class LiveExecutor:
             for target, inlet in station.targets[output]:
                 self._put(station, self._seats[target.name], inlet, message, now)
         station.done(taken, station.stats.begun_ns, now, outputs)
+        station.supervisor.keep_state(station.node)
 
     def _put(self, producer: Station, seat: _Seat, inlet: Inlet, message: Message, now_ns: int) -> None:
         wires = inlet.queue

@@ -49,6 +49,7 @@ class Node:
 
     cost_ns: ClassVar[int] = 0  # what a step takes in simulated time, unless the graph says otherwise
     drives_hardware: ClassVar[bool] = False  # a replay takes its outputs from the recording
+    state: ClassVar[tuple[str, ...]] = ()  # attributes that a restart gives back
 
     @classmethod
     def check(cls, **parameters: Any) -> Iterator[Problem]:
@@ -64,6 +65,18 @@ class Node:
 
     def close(self) -> None:
         """Called once after the last step, also after a failure."""
+
+    def on_upstream(self, input: str, state: str) -> None:
+        """Told, before the next step, that the node behind an input has "restarted" or "failed"."""
+
+    def state_dict(self) -> Any:
+        """What a restarted node needs to go on as before; None: it starts anew. Copied after every step."""
+        return {name: getattr(self, name) for name in self.state} or None
+
+    def load_state_dict(self, state: Any) -> None:
+        """Take over what `state_dict` gave; called once after `open`."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
 from foveate.clock import Clock, LiveClock, VirtualClock
 from foveate.decisions import StepLog
 from foveate.device import Device
-from foveate.errors import FoveateError, NodeFailed
+from foveate.errors import DeviceError, FoveateError, NodeFailed
 from foveate.graph import Graph, order
 from foveate.node import Node
 from foveate.station import RECORDER, Recorder, Station, ledgers, stations
+from foveate.supervision import Supervisor
 
 ExecutorName = Literal["live", "virtual"]
 _START_AFTER_NS = 10_000_000  # creating the recording takes 2 ms; then the first message of a source is not late
@@ -91,9 +93,10 @@ class Run:
         self.graph = graph
         self.stop = threading.Event()
         self.clock: Clock = LiveClock() if executor == "live" else VirtualClock(wall_start_ns)
-        self.nodes, self.devices = graph.build(replace or {})
+        self._built = graph.build(replace or {})
+        self.nodes, self.devices = self._built.nodes, self._built.devices
         self.log = StepLog()
-        self.stations = stations(graph, self.nodes, None)
+        self._connect(None)
         self._open_devices = open_devices
         costs = {name: spec.cost_ns for name, spec in graph.nodes.items()}
         self.executor: Executor = (
@@ -103,13 +106,27 @@ class Run:
 
     def add_recorder(self, recorder: Recorder) -> None:
         """Record what the graph's `record` block names. Call before `execute`."""
-        self.stations = stations(self.graph, self.nodes, recorder)
+        self._connect(recorder)
         for station in self.stations.values():
             if station.name != RECORDER:
                 station.log = self.log
             for inlet in station.inlets:
                 inlet.queue.drops = self.log.drops
         recorder.connect(self)
+
+    def _connect(self, recorder: Recorder | None) -> None:
+        self.stations = stations(self.graph, self.nodes, recorder)
+        for name, spec in self.graph.nodes.items():
+            make = partial(self._built.make, name)
+            self.stations[name].supervisor = Supervisor(spec.on_fault, make, self._reopen)
+
+    def _reopen(self, error: BaseException) -> None:
+        """Close and open the device that an error came from. Raises DeviceError."""
+        if isinstance(error, DeviceError) and self._open_devices:
+            for device in self.devices.values():
+                if device.uri == error.uri:
+                    device.close()
+                    device.open(self.clock)
 
     def execute(self, duration_ns: int | None = None) -> Result:
         """Run to the end. A failure of a node or device is in the result, not raised."""
@@ -140,10 +157,27 @@ class Run:
             if name == RECORDER and isinstance(self.clock, LiveClock):
                 self.clock.start(_START_AFTER_NS)  # a recording says when the run began
             nodes.append(name)
+            self._open_node(self.stations[name])
+
+    def _open_node(self, station: Station) -> None:
+        """Open a node; one that fails is tried again, left out or ends the run, as its policy says."""
+        while True:
             try:
-                self.stations[name].node.open()
+                station.node.open()
+                return
             except Exception as error:
-                raise NodeFailed(name, "open", error) from error
+                verdict = station.supervisor.judge(error, self.clock.now_ns())
+                if verdict.action == "stop":
+                    raise NodeFailed(station.name, "open", error, verdict.why) from error
+                if verdict.action == "ignore":
+                    station.stats.state, station.stats.problem = "failed", station.supervisor.last
+                    station.close_inlets()
+                    for target in station.downstream("failed"):
+                        target.stats.problem = f"gets nothing from {station.name}, which failed"
+                    return
+                if isinstance(self.clock, LiveClock):
+                    self.stop.wait(verdict.delay_ns / 1e9)
+                station.node = self._built.make(station.name)
 
     def _close(self, nodes: list[str], devices: list[Device]) -> list[FoveateError]:
         """Close in the reverse order; one that fails does not keep the others open."""
@@ -153,7 +187,8 @@ class Run:
             try:
                 self.stations[name].node.close()
             except Exception as error:
-                problems.append(NodeFailed(name, "close", error))
+                if self.stations[name].supervisor.judge(error, self.clock.now_ns()).action == "stop":
+                    problems.append(NodeFailed(name, "close", error))
         for device in reversed(devices):
             try:
                 device.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,13 @@ from foveate.messages import Message
 from foveate.metrics import NodeStats
 from foveate.node import Node, Port
 from foveate.queues import Item, Queue
+from foveate.supervision import FaultPolicy, Supervisor
 
 if TYPE_CHECKING:
     from foveate.run import Run
+
+
+RECORDER = "record"
 
 
 class Inlet:
@@ -51,6 +56,9 @@ class Station:
         self.rank = 0  # place among the graph's nodes
         self.log: StepLog | None = None  # where its steps are noted, if anybody wants to know
         self.stats = NodeStats()
+        self.supervisor = Supervisor(FaultPolicy(), lambda: node)
+        self.notices: deque[str] = deque()  # "input state" of upstream nodes, to be told before the next step
+        self._told: list[str] = []  # since the last step
         self.inlets = inlets
         self.triggers = [inlet for inlet in inlets if inlet.port.required]
         self.optional = [inlet for inlet in inlets if not inlet.port.required]
@@ -73,6 +81,10 @@ class Station:
             if not len(inlet.queue):
                 return False
         return bool(self.triggers)
+
+    def wake_ns(self) -> int | None:
+        """When to ask `ready` again although no message has come; None: not before one does."""
+        return None
 
     def consume(self, now_ns: int) -> Taken:
         """What the next step works on. Call only when `ready`."""
@@ -138,8 +150,27 @@ class Station:
         stats.steps += 1
         if self.log is not None:
             self.log.add(
-                Step(self.rank, stats.steps, taken.since_ns, begun_ns, now_ns, taken.inputs, tuple(outputs), fault)
-            )
+                Step(
+                    self.rank, stats.steps, taken.since_ns, begun_ns, now_ns, taken.inputs, tuple(outputs), fault,
+                    tuple(self._told),
+                )
+            )  # fmt: skip
+        self._told.clear()
+
+    def tell(self) -> None:
+        """Pass on what has become of upstream nodes. Raises what the node raises."""
+        while self.notices:
+            notice = self.notices.popleft()
+            self._told.append(notice)
+            self.node.on_upstream(*notice.split(" "))
+
+    def downstream(self, state: str) -> Iterator[Station]:
+        """Leave a notice for every node that this one feeds, and name it."""
+        for targets in self.targets.values():
+            for target, inlet in targets:
+                if target.name != RECORDER:
+                    target.notices.append(f"{inlet.port.name} {state}")
+                    yield target
 
     def close_inlets(self) -> None:
         """The node takes no more: what still comes is dropped with a reason."""
@@ -147,7 +178,7 @@ class Station:
             inlet.queue.closed = True
 
 
-def failure(station: Station, arguments: Mapping[str, Any], error: BaseException) -> NodeFailed:
+def failure(station: Station, arguments: Mapping[str, Any], error: BaseException, why: str = "") -> NodeFailed:
     """The error to report for a step: names the node and the messages it worked on."""
     parts = []
     for name, message in arguments.items():
@@ -155,7 +186,7 @@ def failure(station: Station, arguments: Mapping[str, Any], error: BaseException
             seq = f" seq {message.seq}" if hasattr(message, "seq") else ""
             parts.append(f"{name}{seq} at {message.stamp.t_ns / 1e9:.4f} s")
     doing = f"step ({', '.join(parts)})" if parts else "step"
-    failed = NodeFailed(station.name, doing, error)
+    failed = NodeFailed(station.name, doing, error, why)
     failed.__cause__ = error
     return failed
 
@@ -187,9 +218,6 @@ class RecorderStation(Station):
     def run(self, arguments: dict[str, Any]) -> list[tuple[str, Message]]:
         self.node.record(**arguments)  # type: ignore[attr-defined]
         return []
-
-
-RECORDER = "record"
 
 
 def stations(graph: Graph, nodes: Mapping[str, Node], recorder: Recorder | None) -> dict[str, Station]:

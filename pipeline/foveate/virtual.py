@@ -49,6 +49,7 @@ class VirtualExecutor:
         for rank, (name, station) in enumerate(made.items()):
             cost = self._costs.get(name)
             place = Place(station, rank, type(station.node).cost_ns if cost is None else cost)
+            place.finished = station.stats.state == "failed"  # it could not be opened, and the run goes on without it
             self._places[name] = place
         for place in self._places.values():
             self._prepare(place)
@@ -67,8 +68,10 @@ class VirtualExecutor:
 
     def _prepare(self, place: Place) -> None:
         """Called once for each station before anything moves."""
-        if place.station.is_source:
+        if place.station.is_source and not place.finished:
             self._schedule_source(place)
+        if place.station.notices:
+            self._push(0, self._try, place)
 
     def _more(self) -> bool:
         """Whether there is another event."""
@@ -116,6 +119,11 @@ class VirtualExecutor:
         """Start a step if the node is free and its inputs are there."""
         if place.busy or place.finished:
             return
+        try:
+            place.station.tell()
+        except Exception as error:
+            self._faulted(place, error)
+            return
         now = self._clock.now_ns()
         taken = place.station.consume(now) if place.station.ready(now) else None
         self._unblock()  # also where nothing was taken: expired messages have left
@@ -131,9 +139,49 @@ class VirtualExecutor:
             self._end(place)
             return
         except Exception as error:
-            place.station.stats.state = "failed"
-            raise failure(place.station, taken.arguments, error) from error
+            self._faulted(place, error)
+            return
         self._push(self._clock.now_ns() + place.cost_ns, self._done, place)
+
+    def _faulted(self, place: Place, error: BaseException) -> None:
+        """Do about a failure what the node's policy says. Raises NodeFailed."""
+        station, now = place.station, self._clock.now_ns()
+        place.busy = True
+        station.done(place.taken, station.stats.begun_ns, now, [], f"{type(error).__name__}: {error}")
+        self._judge(place, error)
+
+    def _judge(self, place: Place, error: BaseException) -> None:
+        station = place.station
+        verdict = station.supervisor.judge(error, self._clock.now_ns())
+        if verdict.action == "stop":
+            station.stats.state = "failed"
+            raise failure(station, place.taken.arguments, error, verdict.why) from error
+        if verdict.action == "ignore":
+            self._again(place)
+        else:
+            station.stats.state, station.stats.problem = "restarting", station.supervisor.last
+            self._push(self._clock.now_ns() + verdict.delay_ns, lambda p: self._revive(p, error), place)
+
+    def _revive(self, place: Place, error: BaseException) -> None:
+        station = place.station
+        try:
+            station.node = station.supervisor.revive(station.node, error)
+        except Exception as another:
+            self._judge(place, another)
+            return
+        station.stats.problem = ""
+        for target in station.downstream("restarted"):
+            self._push(self._clock.now_ns(), self._try, self._places[target.name])
+        self._again(place)
+
+    def _again(self, place: Place) -> None:
+        """The node is free for its next step."""
+        place.station.stats.state = "waiting"
+        place.busy = False
+        if place.station.is_source:
+            self._schedule_source(place)
+        else:
+            self._push(self._clock.now_ns(), self._try, place)
 
     def _done(self, place: Place) -> None:
         """Hand on the outputs; a full blocking queue keeps the node busy until there is room."""
@@ -153,11 +201,8 @@ class VirtualExecutor:
         stats = place.station.stats
         stats.state, stats.blocked_by = "waiting", ""
         place.station.done(place.taken, stats.begun_ns, self._clock.now_ns(), place.given)
-        place.busy = False
-        if place.station.is_source:
-            self._schedule_source(place)
-        else:
-            self._push(self._clock.now_ns(), self._try, place)
+        place.station.supervisor.keep_state(place.station.node)
+        self._again(place)
 
     def _unblock(self) -> None:
         """Somebody took a message: those who wait for room try again."""

@@ -34,6 +34,8 @@ class GazeScheduler(Node):
 
     cost_ns = 300_000
 
+    state = ("_angle", "_pending", "_seen_ns")
+
     class Outputs:
         target: Gaze
 

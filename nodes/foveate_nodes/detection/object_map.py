@@ -29,6 +29,20 @@ class ObjectMap(Node):
 
     cost_ns = 250_000
 
+    state = (
+        "_next_id",
+        "_t_ns",
+        "_ids",
+        "_labels",
+        "_state",
+        "_covariance",
+        "_extent",
+        "_odds",
+        "_looks",
+        "_grown",
+        "_whole",
+    )
+
     class Outputs:
         objects: Objects
 

@@ -30,6 +30,8 @@ class ProbabilityMapNode(Node):
 
     cost_ns = 200_000
 
+    state = ("_prior", "_belief", "_seen", "_last_ns")
+
     class Outputs:
         map: ProbabilityMap
 

@@ -20,6 +20,8 @@ class RandomGaze(Node):
 
     cost_ns = 50_000
 
+    state = ("_angle", "_rng")
+
     class Outputs:
         target: Gaze
 

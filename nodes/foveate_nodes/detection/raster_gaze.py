@@ -20,6 +20,8 @@ class RasterGaze(Node):
 
     cost_ns = 50_000
 
+    state = ("_angle", "_next")
+
     class Outputs:
         target: Gaze
 
