@@ -47,6 +47,10 @@ class BagLog(ChannelLog):
         reader = Reader(self.path)
         reader.open()
         self._reader = reader
+        told = sum(sum(chunk.connection_counts.values()) for chunk in reader.chunk_infos)
+        placed = sum(len(index) for index in reader.indexes.values())
+        if told != placed:
+            raise ValueError(f"it tells of {told} messages and of the places of {placed}")
         if reader.message_count:
             self.start_ns, self.end_ns = reader.start_time, reader.end_time - 1
         for item in reader.connections:
@@ -55,7 +59,7 @@ class BagLog(ChannelLog):
 
     def _reopen(self, why: str) -> None:
         """Without the index."""
-        self._reader = None
+        self.close()
         self._channels.clear()
         self._stream = self.path.open("rb")
         found = self._scan = bag_scan.scan(self._stream)

@@ -177,6 +177,10 @@ class ChannelLog(Log):
             account.last_good = account.seen
             for message in made:
                 yield channel.topic, log_ns - self.start_ns, message
+        for topic in self.topics:
+            seen = accounts[topic.name].seen if topic.name in accounts else topic.messages
+            if seen != topic.messages and topic.name not in self.problems:
+                self.problems[topic.name] = f"{seen} of the {topic.messages} messages that the index tells were found"
         if timeline.shift_ns:
             self._trouble(f"headers tell another clock: shifted by {timeline.shift_ns / 1e9:.3f} s to the log's")
 

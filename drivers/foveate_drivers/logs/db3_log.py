@@ -71,9 +71,13 @@ class Db3Log(ChannelLog):
 
     def _rows(self, number: int, topics: list[int]) -> Iterator[tuple[Any, int, bytes]]:
         part = self._parts[number]
+        last_ns = part.range_ns[0]
         try:
             for key, time_ns, data in part.rows(topics):
-                yield (number, key), time_ns, data
+                if time_ns < last_ns:
+                    self._trouble(f"{part.path.name} is damaged: its index of times does not fit its messages")
+                last_ns = max(time_ns, last_ns)
+                yield (number, key), last_ns, data
         except sqlite3.ProgrammingError:
             raise RecordingError(f"{self.path}: cannot read: it is closed") from None
         except sqlite3.Error as error:
@@ -98,6 +102,9 @@ class _Part:
         self._order: list[tuple[int, int, int]] | None = None  # time, row, topic: of a damaged file
         self._base = _connect(path)
         try:
+            missing = 0 if _wal(path) else _missing_bytes(path)
+            if missing > 0:
+                self.problem = f"the file is cut off: its last {missing} bytes are missing"
             self._read_topics()
             try:
                 query = "SELECT topic_id, count(*), min(timestamp), max(timestamp) FROM messages GROUP BY topic_id"
@@ -161,11 +168,26 @@ class _Part:
         self._base.close()
 
 
+def _wal(path: Path) -> Path | None:
+    """The write-ahead log of a database, where it has content."""
+    wal = path.with_name(path.name + "-wal")
+    return wal if wal.is_file() and wal.stat().st_size > 0 else None
+
+
+def _missing_bytes(path: Path) -> int:
+    """By how much a database is shorter than its header says (https://sqlite.org/fileformat.html, 1.3)."""
+    with path.open("rb") as stream:
+        head = stream.read(100)
+    if len(head) < 100 or head[24:28] != head[92:96]:  # the size is valid only with the change it was written in
+        return 0
+    page = int.from_bytes(head[16:18], "big")
+    return int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page) - path.stat().st_size
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """The database, never written to: with a write-ahead log that has content SQLite must see it, else it need not."""
-    wal = path.with_name(path.name + "-wal")
-    with_wal = wal.is_file() and wal.stat().st_size > 0
-    mode = "mode=ro" if with_wal else "mode=ro&immutable=1"
+    wal = _wal(path)
+    mode = "mode=ro" if wal else "mode=ro&immutable=1"
     base = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, check_same_thread=False)
     try:
         base.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -173,6 +195,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         base.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
         base.close()
-        hint = f"; its newest messages are in {wal.name}: copy both to a folder you can write to" if with_wal else ""
+        hint = f"; its newest messages are in {wal.name}: copy both to a folder you can write to" if wal else ""
         raise RecordingError(f"{path}: cannot read: {error}{hint}") from None
     return base

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mcap.data_stream import ReadDataStream
-from mcap.exceptions import EndOfFile, McapError
+from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.reader import make_reader
 from mcap.records import Channel, Chunk, DataEnd, Footer, Header, Message, Metadata, Schema
@@ -113,7 +113,7 @@ def _from_scan(stream: BinaryIO, size: int) -> Index:
     stream.seek(0)
     times: list[int] = []
     run: list[tuple[int, int, int, int]] = []  # offset, end, time, channel of messages outside chunks
-    ended = False
+    ended = whole = False
     end = len(MAGIC)
     try:
         for record in StreamReader(stream, emit_chunks=True, record_size_limit=size).records:
@@ -129,17 +129,43 @@ def _from_scan(stream: BinaryIO, size: int) -> Index:
                 _scan_chunk(index, record, offset, end - offset, times)
             elif isinstance(record, DataEnd | Footer):
                 ended = True
+                whole = isinstance(record, Footer)
             else:
                 _note(index, record)
     except _BROKEN as error:
         if not ended:
-            is_cut = isinstance(error, EndOfFile) or end + _RECORD.size >= size
+            _flush(index, run)
+            head = _head_at(stream, end)
+            is_cut = head is None or end + _RECORD.size + head[1] > size
             what = "is cut off" if is_cut else f"is damaged ({one_line(error)})"
-            index.problem = f"the file {what} after {end} of {size} bytes; what stands before was read"
+            told = f"the file {what} after {end} of {size} bytes; what stands before was read"
+            if head is not None and is_cut and head[0] == Opcode.CHUNK:
+                _scan_cut_chunk(index, stream, end, size, times)
+                told = "the file is cut off in a chunk; what stands before was read"
+            index.problem = told
+    if ended and not whole:
+        index.problem = "its index is cut off; all messages were found without it"
     _flush(index, run)
     if times:
         index.start_ns, index.end_ns = min(times), max(times)
     return index
+
+
+def _head_at(stream: BinaryIO, offset: int) -> tuple[int, int] | None:
+    """Type and length of the record at `offset`; None where the file ends before both are told."""
+    stream.seek(offset)
+    head = stream.read(_RECORD.size)
+    return _RECORD.unpack(head) if len(head) == _RECORD.size else None
+
+
+def _scan_cut_chunk(index: Index, stream: BinaryIO, offset: int, size: int, times: list[int]) -> None:
+    """The last chunk of a file that was cut off inside it."""
+    stream.seek(offset + _RECORD.size)
+    try:
+        chunk = Chunk.read(ReadDataStream(stream))
+    except _BROKEN:
+        return
+    _scan_chunk(index, chunk, offset, size - offset, times)
 
 
 def _note(index: Index, record: Any) -> None:
@@ -162,31 +188,39 @@ def _flush(index: Index, run: list[tuple[int, int, int, int]]) -> None:
 
 
 def _scan_chunk(index: Index, chunk: Chunk, offset: int, length: int, times: list[int]) -> None:
-    """Count a chunk's messages. A damaged one raises what `content_of` does, after its whole messages are counted."""
-    try:
-        content, failure = content_of(chunk), None
-    except _BROKEN as error:
-        # the last chunk of a file cut off: what is not packed can be used as far as it goes
-        content, failure = (chunk.data if not chunk.compression else b""), error
+    """Note what a chunk holds; of one that is cut off and not packed, what is whole."""
     seen: dict[int, int] = {}
     starts = []
-    for opcode, place, size in records(content):
-        if opcode == Opcode.MESSAGE:
-            channel, _, time, _ = _MESSAGE.unpack_from(content, place)
-            seen[channel] = seen.get(channel, 0) + 1
-            starts.append(time)
-        elif opcode in (Opcode.SCHEMA, Opcode.CHANNEL):
-            part = ReadDataStream(io.BytesIO(content[place : place + size]))
-            _note(index, Schema.read(part) if opcode == Opcode.SCHEMA else Channel.read(part))
-    if failure is not None and len(chunk.data) + 40 > length - 9 and not starts:
-        raise failure
+    try:
+        content = _whole_or_cut(chunk)
+        for opcode, place, size in records(content):
+            if opcode == Opcode.MESSAGE:
+                channel, _, time, _ = _MESSAGE.unpack_from(content, place)
+                seen[channel] = seen.get(channel, 0) + 1
+                starts.append(time)
+            elif opcode in (Opcode.SCHEMA, Opcode.CHANNEL):
+                part = ReadDataStream(io.BytesIO(content[place : place + size]))
+                _note(index, Schema.read(part) if opcode == Opcode.SCHEMA else Channel.read(part))
+    except _BROKEN as error:
+        index.problem = f"a chunk at byte {offset} is damaged ({one_line(error)})"
     for key, count in seen.items():
         index.counts[key] = index.counts.get(key, 0) + count
     if starts:
         index.blocks.append(Block(min(starts), offset, length, True, frozenset(seen)))
         times.extend((min(starts), max(starts)))
-    if failure is not None:
-        index.problem = f"a chunk at byte {offset} is damaged ({one_line(failure)})"
+
+
+def _whole_or_cut(chunk: Chunk) -> bytes:
+    """A chunk's records; of one that the file's end cuts off, those before. Raises like `content_of`."""
+    if not chunk.compression and len(chunk.data) < chunk.uncompressed_size <= MAX_CHUNK_BYTES:
+        end = 0
+        try:
+            for _, place, size in records(chunk.data):
+                end = place + size
+        except ValueError:
+            pass
+        return chunk.data[:end]
+    return content_of(chunk)
 
 
 def content_of(chunk: Chunk) -> bytes:
@@ -201,39 +235,37 @@ def content_of(chunk: Chunk) -> bytes:
 
 
 def records(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """(type, place of the content, its length) of every whole record in `content`."""
+    """(type, place of the content, its length) of the records in `content`. Raises ValueError at one not whole."""
     place, end = 0, len(content)
     while place + _RECORD.size <= end:
         opcode, size = _RECORD.unpack_from(content, place)
         place += _RECORD.size
         if place + size > end:
-            return
+            raise ValueError("a record that is longer than its chunk")
         yield opcode, place, size
         place += size
+    if place < end:
+        raise ValueError("half a record")
 
 
 def messages_of(stream: BinaryIO, block: Block, wanted: set[int]) -> tuple[list[tuple[int, int, bytes]], str]:
     """(log time, channel, bytes) of a block's messages in the order of the file, and what is wrong with it."""
-    problem = ""
+    found: list[tuple[int, int, bytes]] = []
     try:
         stream.seek(block.offset)
         raw = stream.read(block.length)
         if len(raw) < block.length:
             raise ValueError("the file has become shorter")
         if block.is_chunk:
-            chunk = Chunk.read(ReadDataStream(io.BytesIO(raw[_RECORD.size :])))
-            try:
-                raw = content_of(chunk)
-            except _BROKEN:
-                if chunk.compression or len(chunk.data) == chunk.uncompressed_size:
-                    raise
-                raw = chunk.data  # cut off, not altered: its first messages are whole
+            raw = _whole_or_cut(Chunk.read(ReadDataStream(io.BytesIO(raw[_RECORD.size :]))))
+        for opcode, place, size in records(raw):
+            if opcode == Opcode.MESSAGE and size >= _MESSAGE.size:
+                channel, _, time, _ = _MESSAGE.unpack_from(raw, place)
+                if channel in wanted:
+                    found.append((time, channel, raw[place + _MESSAGE.size : place + size]))
     except _BROKEN as error:
-        return [], f"a chunk at byte {block.offset} is damaged and was left out ({one_line(error)})"
-    found = []
-    for opcode, place, size in records(raw):
-        if opcode == Opcode.MESSAGE and size >= _MESSAGE.size:
-            channel, _, time, _ = _MESSAGE.unpack_from(raw, place)
-            if channel in wanted:
-                found.append((time, channel, raw[place + _MESSAGE.size : place + size]))
-    return found, problem
+        return (
+            found,
+            f"a chunk at byte {block.offset} is damaged ({one_line(error)}): {len(found)} of its messages read",
+        )
+    return found, ""

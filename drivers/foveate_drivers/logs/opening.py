@@ -68,7 +68,7 @@ def _by_content(path: Path, parts: list[Path], split: bool) -> Log:
         from foveate_drivers.logs.bag_log import BagLog
 
         if not head.startswith(bag_scan.MAGIC):
-            version = head[8:24].split(b"\n")[0].decode("ascii", "replace")
+            version = head[9:24].split(b"\n")[0].decode("ascii", "replace")
             raise RecordingError(f"{path}: a ROS bag of version {version}: only 2.0 is read; 'rosbag fix' converts it")
         return BagLog(parts[0])
     if not head:
