@@ -14,15 +14,9 @@ from foveate.device import Device
 from foveate.errors import Fault, FoveateError, GraphError
 from foveate.expansion import Expander
 from foveate.flat import SET, Flat, Setting
-from foveate.graph import (
-    DeviceRef,
-    DeviceSpec,
-    Graph,
-    NodeSpec,
-    Wire,
-)
+from foveate.graph import DeviceRef, DeviceSpec, Graph, NodeSpec, SyncSpec, Wire
 from foveate.node import Node, Parameter, parameters_of, schema_of
-from foveate.node_blocks import fault_policy
+from foveate.node_blocks import fault_policy, sync_spec
 from foveate.quantity import parse_duration_ns
 from foveate.queues import Policy
 from foveate.record_report import record_of, report_of
@@ -110,7 +104,7 @@ class Checker:
             self.fault(use.fault(clip(error, 200)))
             return None
         direct = {p.name: p for p in schema.parameters.values() if p.device is not None}
-        known = ("use", "inputs", "params", "cost", "on_fault", *direct)
+        known = ("use", "inputs", "params", "cost", "on_fault", "sync", *direct)
         self.expander.unknown_keys(item, known, f" in node '{name}'")
         given = {key: item.value[key] for key in direct if key in item.value}
         block = item.value.get("params")
@@ -128,7 +122,11 @@ class Checker:
         if complete:
             self._own_check(kind, name, values, given, item)
         on_fault = fault_policy(self, item.value["on_fault"]) if "on_fault" in item.value else FaultPolicy()
-        return NodeSpec(name, use.value, kind, schema, values, origins, cost, on_fault)
+        sync = sync_spec(self, item.value["sync"], name, schema) if "sync" in item.value else None
+        many = [port.name for port in schema.inputs.values() if port.many]
+        if many and "sync" not in item.value:
+            self.fault(item.fault(f"'{name}.{many[0]}' takes the messages of an interval; add a 'sync' block"))
+        return NodeSpec(name, use.value, kind, schema, values, origins, cost, on_fault, sync)
 
     def _values(
         self, name: str, use: str, known: Any, given: dict[str, Item], blocks: list[Item]
@@ -317,14 +315,15 @@ class Checker:
         return wires
 
     def _wire(self, nodes: dict[str, NodeSpec], target: NodeSpec, port: str, item: Item) -> Wire | None:
-        source, policy = item, Policy()
+        default = Policy() if target.sync is None else SyncSpec.QUEUE
+        source, policy = item, default
         if isinstance(item.value, dict):
             self.expander.unknown_keys(item, ("from", "queue", "max_age"))
             if "from" not in item.value:
                 self.fault(item.fault(f"input '{port}' of '{target.name}' has no 'from: node.output'"))
                 return None
             source = item.value["from"]
-            policy = self.policy(item)
+            policy = self.policy(item, default)
         found = self.output(nodes, source, target.name.rpartition("/")[0])
         if found is None:
             return None
@@ -336,12 +335,12 @@ class Checker:
             return None
         return Wire(node, output, target.name, port, policy)
 
-    def policy(self, item: Item) -> Policy:
+    def policy(self, item: Item, default: Policy = Policy()) -> Policy:  # noqa: B008 - it is frozen
         """What `queue:` and `max_age:` of a wire's or stream's mapping say."""
         age = self.duration(item.value["max_age"], "max_age") if "max_age" in item.value else None
         queue = item.value.get("queue")
         if queue is None:
-            return Policy(max_age_ns=age)
+            return replace(default, max_age_ns=age)
         try:
             return Policy.parse(queue.shown, age)
         except ValueError as error:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from foveate.graph import DeviceRef, DeviceSpec, Graph, NodeSpec, Record
+from foveate.graph import DeviceRef, DeviceSpec, Graph, NodeSpec, Record, SyncSpec
 from foveate.paths import shortest
 from foveate.queues import Policy
 from foveate.supervision import FaultPolicy
@@ -56,9 +56,10 @@ def _node(graph: Graph, spec: NodeSpec) -> dict[str, Any]:
     devices = {k: plain(v) for k, v in spec.parameters.items() if isinstance(v, DeviceRef)}
     out.update(devices)
     inputs = {}
+    default = Policy() if spec.sync is None else SyncSpec.QUEUE
     for wire in graph.incoming(spec.name):
         source = f"/{wire.source}.{wire.output}" if "/" in spec.name else f"{wire.source}.{wire.output}"
-        inputs[wire.input] = source if wire.policy == Policy() else _long(source, wire.policy)
+        inputs[wire.input] = source if wire.policy == default else _long(source, wire.policy)
     if inputs:
         out["inputs"] = inputs
     params = {k: plain(v) for k, v in spec.parameters.items() if k not in devices}
@@ -74,6 +75,11 @@ def _node(graph: Graph, spec: NodeSpec) -> dict[str, Any]:
             "within": f"{p.within_ns}ns",
             "backoff": f"{p.backoff_ns}ns",
         }
+    if spec.sync is not None:
+        s = spec.sync
+        times = {"window": s.window_ns, "deadline": s.deadline_ns, "stale": s.stale_ns}
+        written = {key: f"{value}ns" for key, value in times.items() if value is not None}
+        out["sync"] = {"reference": s.reference, **written, "match": dict(s.methods)}
     return out
 
 

@@ -156,8 +156,9 @@ class FollowingExecutor(VirtualExecutor):
             if absent:
                 return
         steps.popleft()
-        picked = {}
+        picked: dict[int, list[Message]] = {}
         for wire, sequences in wanted.items():
+            picked[wire] = []
             if sequences:
                 shelves[wire].forget_before(sequences[0])
                 picked[wire] = shelves[wire].deliver(sequences)

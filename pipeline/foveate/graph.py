@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from foveate.device import Device
 from foveate.node import Node, Schema
@@ -31,6 +31,22 @@ class DeviceSpec:
     origins: Mapping[str, str] = field(default_factory=dict)  # of each option, as for a node's parameters
 
 
+Method = Literal["exact", "nearest", "interpolate", "interval"]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSpec:
+    """A node's `sync` block: how messages of its inputs are matched in time."""
+
+    reference: str  # the input that asks for sets
+    methods: Mapping[str, Method]  # of the other inputs
+    window_ns: int = 0  # largest distance of a partner's stamp (nearest, interpolate)
+    deadline_ns: int | None = None  # a set waits no longer for its partners, from when its reference came
+    stale_ns: int | None = None  # an input that has given nothing new for so long is not waited for
+
+    QUEUE: ClassVar[Policy] = Policy("fifo", 64)  # of inputs for which the graph names none
+
+
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
     """One node of the graph."""
@@ -43,6 +59,7 @@ class NodeSpec:
     origins: Mapping[str, str]  # of each parameter: "default", "file:line:col" or "--set"
     cost_ns: int | None = None
     on_fault: FaultPolicy = field(default_factory=FaultPolicy)
+    sync: SyncSpec | None = None
 
     @property
     def devices(self) -> list[str]:

@@ -86,6 +86,7 @@ class Port:
     name: str
     type: type[Message]
     required: bool = True
+    many: bool = False  # takes a tuple of messages: those of an interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,20 +201,27 @@ def schema_of(cls: type[Node]) -> Schema:
     hints = typing.get_type_hints(step)
     inputs = {}
     for name in list(inspect.signature(step).parameters)[1:]:
-        kind, required = _port_type(cls, f"step: '{name}'", hints.get(name))
-        inputs[name] = Port(name, kind, required)
+        kind, required, many = _port_type(cls, f"step: '{name}'", hints.get(name))
+        inputs[name] = Port(name, kind, required, many)
     outputs = {}
     for name, hint in typing.get_type_hints(cls.Outputs).items():
-        kind, _ = _port_type(cls, f"Outputs: '{name}'", hint)
+        kind, _, many = _port_type(cls, f"Outputs: '{name}'", hint)
+        if many:
+            raise SchemaError(f"{cls.__qualname__}.Outputs: '{name}' must be annotated with a message type")
         outputs[name] = Port(name, kind)
     if inputs and not any(port.required for port in inputs.values()):
         raise SchemaError(f"{cls.__qualname__}.step: no input triggers it; one must not be '| None'")
     return Schema(parameters_of(cls), inputs, outputs)  # type: ignore[arg-type]
 
 
-def _port_type(cls: type, where: str, hint: Any) -> tuple[type[Message], bool]:
+def _port_type(cls: type, where: str, hint: Any) -> tuple[type[Message], bool, bool]:
+    """The message type of a port, whether it must be there, whether it takes a tuple of them."""
     parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     kinds = [part for part in parts if part is not type(None)]
-    if len(kinds) != 1 or not isinstance(kinds[0], type) or not issubclass(kinds[0], Message):
+    kind = kinds[0] if len(kinds) == 1 else None
+    many = typing.get_origin(kind) is tuple and typing.get_args(kind)[1:] == (Ellipsis,)
+    if many:
+        kind = typing.get_args(kind)[0]
+    if not isinstance(kind, type) or not issubclass(kind, Message):
         raise SchemaError(f"{cls.__qualname__}.{where} must be annotated with a message type")
-    return kinds[0], len(kinds) == len(parts)
+    return kind, len(kinds) == len(parts), many

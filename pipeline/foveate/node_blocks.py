@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foveate.graph import Method, SyncSpec
+from foveate.messages import Message
+from foveate.node import Schema
 from foveate.supervision import FaultPolicy
 from foveate.yaml_source import Item
 
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from foveate.checking import Checker
 
 _ACTIONS = ("stop", "restart", "ignore")
+_METHODS: tuple[Method, ...] = ("exact", "nearest", "interpolate", "interval")
 
 
 def fault_policy(checker: Checker, item: Item) -> FaultPolicy:
@@ -37,3 +41,58 @@ def fault_policy(checker: Checker, item: Item) -> FaultPolicy:
         do.value, count, default.within_ns if within is None else within,
         default.backoff_ns if backoff is None else backoff,
     )  # fmt: skip
+
+
+def sync_spec(checker: Checker, item: Item, name: str, schema: Schema) -> SyncSpec | None:
+    """`sync: {reference: frame, window: 8ms, deadline: 30ms, stale: 1s, match: {pose: interpolate}}`."""
+    if not isinstance(item.value, dict):
+        checker.fault(item.fault(f"sync of '{name}' must be a mapping, not {item.kind}"))
+        return None
+    checker.expander.unknown_keys(item, ("reference", "window", "deadline", "stale", "match"), f" in sync of '{name}'")
+    inputs = list(schema.inputs)
+    if len(inputs) < 2:
+        checker.fault(item.fault(f"'{name}' has {len(inputs)} input; there is nothing to match"))
+        return None
+    given = item.value.get("reference")
+    reference = given.value if given is not None else inputs[0]
+    if reference not in schema.inputs or not schema.inputs[reference].required:
+        place = given if given is not None else item
+        checker.fault(place.fault(f"the reference must be an input that is not optional, not '{place.shown}'"))
+        return None
+    methods = _methods(checker, item, name, schema, reference)
+    times = {
+        key: checker.duration(item.value[key], key) if key in item.value else None
+        for key in ("window", "deadline", "stale")
+    }
+    if times["window"] is None and any(method in ("nearest", "interpolate") for method in methods.values()):
+        checker.fault(item.fault(f"sync of '{name}' needs a window, such as 8ms"))
+    return SyncSpec(reference, methods, times["window"] or 0, times["deadline"], times["stale"])
+
+
+def _methods(checker: Checker, item: Item, name: str, schema: Schema, reference: str) -> dict[str, Method]:
+    match = item.value.get("match")
+    given = match.value if match is not None else {}
+    if not isinstance(given, dict):
+        given = {port: match for port in schema.inputs if port != reference}
+    found: dict[str, Method] = {}
+    for port in given:
+        if port not in schema.inputs or port == reference:
+            checker.fault(
+                match.key_fault(port, f"'{port}' is no input to match{checker.flat.hint(port, schema.inputs)}")
+            )
+    for port, spec in schema.inputs.items():
+        if port == reference:
+            continue
+        place = given.get(port)
+        method = place.value if place is not None else "interval" if spec.many else "nearest"
+        where = place if place is not None else item
+        if method not in _METHODS:
+            checker.fault(where.fault(f"match of '{port}' must be one of {', '.join(_METHODS)}, not {where.shown}"))
+        elif (method == "interval") != spec.many:
+            takes = f"tuple[{spec.type.__name__}, ...]" if spec.many else spec.type.__name__
+            checker.fault(where.fault(f"'{name}.{port}' takes {takes}; '{method}' does not fit that"))
+        elif method == "interpolate" and spec.type.between.__func__ is Message.between.__func__:  # type: ignore[attr-defined]
+            checker.fault(where.fault(f"{spec.type.__name__} of '{name}.{port}' cannot be interpolated"))
+        else:
+            found[port] = method
+    return found

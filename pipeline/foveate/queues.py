@@ -149,6 +149,11 @@ class Queue:
         """Drop the oldest message. Raises IndexError when empty."""
         self._drop(reason, self._items.popleft().sequence, now_ns)
 
+    def remove(self, sequence: int, reason: str, now_ns: int) -> None:
+        """Drop one message out of turn."""
+        self._items = deque(item for item in self._items if item.sequence != sequence)
+        self._drop(reason, sequence, now_ns)
+
     def discard_expired(self, now_ns: int) -> None:
         """Drop what is older than the policy's `max_age`, counted from the message's stamp."""
         limit = self.policy.max_age_ns

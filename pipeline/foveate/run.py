@@ -58,6 +58,20 @@ class Result:
         ]  # fmt: skip
 
     @property
+    def notes(self) -> list[str]:
+        """Restarts and failures that were passed over, and sets that could not be matched, a line each."""
+        lines = []
+        for name, station in self.stations.items():
+            s = station.supervisor
+            if s.faults and station.stats.state != "failed":
+                what = f"was restarted {s.restarts} times" if s.restarts else "went on"
+                lines.append(f"{name} failed {s.faults} times and {what}; last: {s.last}")
+            elif s.faults and self.failure is None:
+                lines.append(f"{name} failed and was left out: {s.last}")
+            lines += station.say()
+        return lines
+
+    @property
     def balanced(self) -> bool:
         """Whether produced = delivered + dropped + in flight on every wire."""
         return all(wire.missing == 0 for wire in self.wires)

@@ -172,6 +172,10 @@ class Station:
                     target.notices.append(f"{inlet.port.name} {state}")
                     yield target
 
+    def say(self) -> list[str]:
+        """What somebody should know of its inputs after the run, a line each."""
+        return []
+
     def close_inlets(self) -> None:
         """The node takes no more: what still comes is dropped with a reason."""
         for inlet in self.inlets:
@@ -226,7 +230,14 @@ def stations(graph: Graph, nodes: Mapping[str, Node], recorder: Recorder | None)
     for rank, (name, spec) in enumerate(graph.nodes.items()):
         inputs = spec.schema.inputs
         inlets = [Inlet(inputs[w.input], w, i) for i, w in enumerate(graph.wires) if w.target == name]
-        made[name] = Station(name, nodes[name], inlets, spec.schema.outputs, inputs)
+        if spec.sync is None:
+            made[name] = Station(name, nodes[name], inlets, spec.schema.outputs, inputs)
+        else:
+            from foveate.sync import SyncStation
+
+            matched = SyncStation(name, nodes[name], inlets, spec.schema.outputs, inputs)
+            matched.match(spec.sync)
+            made[name] = matched
         made[name].rank = rank
     if recorder is not None and graph.record is not None:
         inlets = []

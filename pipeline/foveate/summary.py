@@ -55,6 +55,8 @@ def print_summary(result: Result, files: list[Path], lines: list[str]) -> None:
         print("  every message accounted for: produced = delivered + dropped + in flight on every wire")
     else:
         print("  LOST MESSAGES: the ledger does not balance on the wires marked above")
+    for line in result.notes:
+        print(f"  {line}")
     if result.unrecorded:
         print(f"  THE RECORDING LACKS {result.unrecorded} MESSAGES: the disk was full or too slow")
     if lines:
@@ -72,7 +74,7 @@ def as_json(result: Result, files: list[Path], lines: list[str]) -> dict[str, An
     return {
         "duration_s": result.duration_ns / 1e9, "stopped_by": result.stopped_by,
         "failure": str(result.failure) if result.failure else None, "balanced": result.balanced,
-        "unrecorded": result.unrecorded,
+        "unrecorded": result.unrecorded, "notes": result.notes,
         "close_failures": [str(problem) for problem in result.close_failures],
         "nodes": {
             name: {

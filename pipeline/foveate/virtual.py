@@ -129,6 +129,10 @@ class VirtualExecutor:
         self._unblock()  # also where nothing was taken: expired messages have left
         if taken is not None:
             self._step(place, taken)
+            return
+        wake_ns = place.station.wake_ns()
+        if wake_ns is not None and wake_ns > now:
+            self._push(wake_ns, self._try, place)
 
     def _step(self, place: Place, taken: Taken) -> None:
         place.busy, place.taken, place.given = True, taken, []

@@ -118,7 +118,7 @@ def end_facts(result: Result) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "nodes": nodes, "ledger": ledger, "stopped_by": result.stopped_by,
-        "failure": str(result.failure or ""), "duration_ns": result.duration_ns,
+        "failure": str(result.failure or ""), "notes": result.notes, "duration_ns": result.duration_ns,
     }  # fmt: skip
 
 
