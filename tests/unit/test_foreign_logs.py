@@ -342,6 +342,35 @@ def test_flipped_bits_never_raise_what_is_not_foveates(how: str, tmp_path: Path)
     assert hurt > 0
 
 
+@pytest.mark.parametrize("compression", list(CompressionType))
+def test_a_damaged_chunk_is_left_out_and_the_others_are_read(compression: CompressionType, tmp_path: Path) -> None:
+    place = tmp_path / "e.mcap"
+    with place.open("wb") as stream:
+        writer = McapWriter(stream, chunk_size=2000, compression=compression)
+        writer.start()
+        schema = writer.register_schema("foxglove.PoseInFrame", "jsonschema", b"{}")
+        channel = writer.register_channel("/pose", "json", schema)
+        for i in range(300):
+            data = json.dumps({"frame_id": f"{i * 7919 % 1009:060d}", "pose": {"orientation": {"w": 1}}}).encode()
+            writer.add_message(channel, START + i, data, START)
+        writer.finish()
+    content = place.read_bytes()
+    random = np.random.default_rng(2)
+    hurt = 0
+    for index in (True, False):
+        for _ in range(10):
+            bad = bytearray(content if index else content[:-600])
+            for byte in random.integers(500, len(content) // 2, 3):
+                bad[byte] ^= 4
+            place.write_bytes(bad)
+            count, problems = damaged(place)
+            hurt += count < 300
+            assert count > 150 and (count == 300 or "damaged" in problems[""] or "cut off" in problems[""]), problems
+    assert hurt > 10
+    place.write_bytes(content)
+    assert damaged(place) == (300, {})
+
+
 def test_an_mcap_without_index_is_read_in_full(tmp_path: Path) -> None:
     """What a recorder leaves that was killed: no chunks, no summary; and an index whose checksum is wrong."""
     for chunking in (False, True):

@@ -12,6 +12,7 @@ from foveate.messages import Message, Stamp
 from foveate_drivers.logs.base import Log, Topic
 
 DAY_NS = 86_400_000_000_000
+_LONG = 400  # characters of what is wrong with a file
 _LOOKS = 5  # messages looked at for what a topic holds, where its schema does not say
 
 
@@ -91,7 +92,8 @@ class _Account:
 def one_line(error: BaseException) -> str:
     """An error of somebody else's library as one short line."""
     text = " ".join(str(error).split())
-    text = text if isinstance(error, Undecodable) else f"{type(error).__name__}: {text}".rstrip(": ")
+    if type(error) not in (Undecodable, ValueError) or not text:
+        text = f"{type(error).__name__}: {text}".rstrip(": ")
     return text if len(text) <= 160 else text[:157] + "..."
 
 
@@ -109,6 +111,8 @@ class ChannelLog(Log):
     def _trouble(self, text: str) -> None:
         """Add to what is wrong with the file."""
         known = self.problems.get("", "")
+        if len(known) > _LONG:
+            text = "and more of the kind"
         if text not in known.split("; "):
             self.problems[""] = f"{known}; {text}" if known else text
 

@@ -15,19 +15,22 @@ from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.reader import make_reader
 from mcap.records import Channel, Chunk, DataEnd, Footer, Header, Message, Metadata, Schema
-from mcap.stream_reader import StreamReader, get_chunk_data_stream
+from mcap.stream_reader import StreamReader
 
 from foveate.errors import RecordingError
 from foveate_drivers.logs.channels import one_line
 
 MAGIC = b"\x89MCAP0\r\n"
 _RECORD = struct.Struct("<BQ")  # type, length
+_CHUNK = struct.Struct("<QQQII")  # first time, last time, size unpacked, checksum, length of the compression's name
 _MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
 _TAIL = 8 + 4 + 8 + 8 + 9  # end magic, and the footer before it
 _RUN_BYTES = 1 << 20
 MAX_CHUNK_BYTES = 1 << 31
-# what the package raises on bytes that are no MCAP, lz4 and zstd included (RuntimeError and their own errors)
+# what the package raises on bytes that are no MCAP
 _BROKEN = (McapError, struct.error, ValueError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError)
+
+Buffer = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Index:
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     start_ns: int = 0
     end_ns: int = 0
-    problem: str = ""
+    problems: list[str] = field(default_factory=list)
 
 
 def read_index(stream: BinaryIO, path: Path) -> Index:
@@ -70,8 +73,8 @@ def read_index(stream: BinaryIO, path: Path) -> Index:
         index, problem = None, f"its index cannot be read ({one_line(error)})"
     if index is None:
         index = _from_scan(stream, size)
-        if problem and not index.problem:
-            index.problem = f"{problem}; all messages were found without it"
+        if problem:
+            index.problems.insert(0, problem if index.problems else f"{problem}; all messages were found without it")
     if index.header is None and not index.channels:
         raise RecordingError(f"{path}: an MCAP file that ends before its first message ({size} bytes): copy it again")
     return index
@@ -142,9 +145,10 @@ def _from_scan(stream: BinaryIO, size: int) -> Index:
             if head is not None and is_cut and head[0] == Opcode.CHUNK:
                 _scan_cut_chunk(index, stream, end, size, times)
                 told = "the file is cut off in a chunk; what stands before was read"
-            index.problem = told
+            index.problems.append(told)
     if ended and not whole:
-        index.problem = "its index is cut off; all messages were found without it"
+        found = "" if index.problems else "; all messages were found without it"
+        index.problems.append(f"its index is cut off{found}")
     _flush(index, run)
     if times:
         index.start_ns, index.end_ns = min(times), max(times)
@@ -162,7 +166,7 @@ def _scan_cut_chunk(index: Index, stream: BinaryIO, offset: int, size: int, time
     """The last chunk of a file that was cut off inside it."""
     stream.seek(offset + _RECORD.size)
     try:
-        chunk = Chunk.read(ReadDataStream(stream))
+        chunk = _chunk_of(memoryview(stream.read()))
     except _BROKEN:
         return
     _scan_chunk(index, chunk, offset, size - offset, times)
@@ -202,7 +206,7 @@ def _scan_chunk(index: Index, chunk: Chunk, offset: int, length: int, times: lis
                 part = ReadDataStream(io.BytesIO(content[place : place + size]))
                 _note(index, Schema.read(part) if opcode == Opcode.SCHEMA else Channel.read(part))
     except _BROKEN as error:
-        index.problem = f"a chunk at byte {offset} is damaged ({one_line(error)})"
+        index.problems.append(f"a chunk at byte {offset} is damaged ({one_line(error)})")
     for key, count in seen.items():
         index.counts[key] = index.counts.get(key, 0) + count
     if starts:
@@ -210,7 +214,7 @@ def _scan_chunk(index: Index, chunk: Chunk, offset: int, length: int, times: lis
         times.extend((min(starts), max(starts)))
 
 
-def _whole_or_cut(chunk: Chunk) -> bytes:
+def _whole_or_cut(chunk: Chunk) -> Buffer:
     """A chunk's records; of one that the file's end cuts off, those before. Raises like `content_of`."""
     if not chunk.compression and len(chunk.data) < chunk.uncompressed_size <= MAX_CHUNK_BYTES:
         end = 0
@@ -223,18 +227,47 @@ def _whole_or_cut(chunk: Chunk) -> bytes:
     return content_of(chunk)
 
 
-def content_of(chunk: Chunk) -> bytes:
-    """A chunk's records. Raises ValueError and the like for one that is damaged."""
+def content_of(chunk: Chunk) -> Buffer:
+    """A chunk's records. Raises ValueError for one that is damaged."""
     if chunk.uncompressed_size > MAX_CHUNK_BYTES:
         raise ValueError(f"a chunk of {chunk.uncompressed_size} bytes")
-    stream, size = get_chunk_data_stream(chunk, validate_crc=True)
-    content = stream.read(size) if size else b""
+    content = chunk.data
+    if chunk.compression:
+        content = _unpacked(chunk)
     if len(content) != chunk.uncompressed_size:
         raise ValueError(f"a chunk of {chunk.uncompressed_size} bytes has {len(content)}")
+    if chunk.uncompressed_crc and zlib.crc32(content) != chunk.uncompressed_crc:
+        raise ValueError("its checksum is wrong")
     return content
 
 
-def records(content: bytes) -> Iterator[tuple[int, int, int]]:
+def _unpacked(chunk: Chunk) -> bytes:
+    try:
+        if chunk.compression == "zstd":
+            import zstandard
+
+            return zstandard.decompress(chunk.data, max_output_size=chunk.uncompressed_size)
+        if chunk.compression == "lz4":
+            import lz4.frame
+
+            content: bytes = lz4.frame.LZ4FrameDecompressor().decompress(chunk.data, chunk.uncompressed_size)
+            return content
+    except Exception as error:  # both packages have errors of their own
+        raise ValueError(one_line(error)) from None
+    raise ValueError(f"compression '{chunk.compression}' is not known")
+
+
+def _chunk_of(raw: memoryview) -> Chunk:
+    """The chunk in a record's content, its data not copied; short where the file ends in it."""
+    start_ns, end_ns, size, crc, name = _CHUNK.unpack_from(raw)
+    at = _CHUNK.size + name
+    compression = bytes(raw[_CHUNK.size : at]).decode()
+    (length,) = struct.unpack_from("<Q", raw, at)
+    data = raw[at + 8 : at + 8 + length]
+    return Chunk(compression, data, end_ns, start_ns, crc, size)  # type: ignore[arg-type]
+
+
+def records(content: Buffer) -> Iterator[tuple[int, int, int]]:
     """(type, place of the content, its length) of the records in `content`. Raises ValueError at one not whole."""
     place, end = 0, len(content)
     while place + _RECORD.size <= end:
@@ -253,16 +286,16 @@ def messages_of(stream: BinaryIO, block: Block, wanted: set[int]) -> tuple[list[
     found: list[tuple[int, int, bytes]] = []
     try:
         stream.seek(block.offset)
-        raw = stream.read(block.length)
+        raw: Buffer = memoryview(stream.read(block.length))
         if len(raw) < block.length:
             raise ValueError("the file has become shorter")
         if block.is_chunk:
-            raw = _whole_or_cut(Chunk.read(ReadDataStream(io.BytesIO(raw[_RECORD.size :]))))
+            raw = _whole_or_cut(_chunk_of(memoryview(raw)[_RECORD.size :]))
         for opcode, place, size in records(raw):
             if opcode == Opcode.MESSAGE and size >= _MESSAGE.size:
                 channel, _, time, _ = _MESSAGE.unpack_from(raw, place)
                 if channel in wanted:
-                    found.append((time, channel, raw[place + _MESSAGE.size : place + size]))
+                    found.append((time, channel, bytes(raw[place + _MESSAGE.size : place + size])))
     except _BROKEN as error:
         return (
             found,

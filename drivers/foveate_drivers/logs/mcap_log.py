@@ -55,8 +55,8 @@ class McapLog(ChannelLog):
             self._trouble(str(error))  # the other parts of a split recording can be read
             self._streams.pop().close()
             return None
-        if index.problem:
-            self._trouble(prefix + index.problem)
+        for problem in index.problems:
+            self._trouble(prefix + problem)
         number = len(self._streams) - 1
         self._blocks.extend((number, block) for block in index.blocks)
         for key, item in index.channels.items():
