@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate import catalog, cycles
+from foveate.budgets import path_wires
 from foveate.catalog import NotInstalled
 from foveate.device import Device
 from foveate.errors import Fault, FoveateError, GraphError
@@ -19,7 +20,7 @@ from foveate.node import Node, Parameter, parameters_of, schema_of
 from foveate.node_blocks import fault_policy, sync_spec
 from foveate.quantity import parse_duration_ns
 from foveate.queues import Policy
-from foveate.record_report import record_of, report_of
+from foveate.record_report import budgets_of, record_of, report_of
 from foveate.supervision import FaultPolicy
 from foveate.yaml_source import Item, clip
 
@@ -78,8 +79,13 @@ class Checker:
         wires = self._wires(nodes)
         record = record_of(self, nodes)
         report = report_of(self, nodes)
+        budgets = budgets_of(self, nodes)
         devices = {name: spec for name, spec in self.devices.items() if spec is not None}
-        graph = Graph(self.flat.path.stem, self.flat.path, nodes, tuple(wires), devices, record, report)
+        specs = tuple(budget for _, budget in budgets)
+        graph = Graph(self.flat.path.stem, self.flat.path, nodes, tuple(wires), devices, record, report, specs)
+        for item, budget in budgets if not self.flat.faults else ():
+            if not path_wires(graph, budget.source, budget.target):
+                self.fault(item.fault(f"no wires lead from {budget.source} to {budget.target}"))
         if report is not None and record is None and self.flat.report is not None and not self.flat.faults:
             self.fault(self.flat.report.fault("a report is made from the recording; add a 'record' block"))
         if not self.flat.faults:

@@ -60,6 +60,7 @@ def _run(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--no-record", action="store_true", help="write no recording and no report")
     parser.add_argument("--no-report", action="store_true", help="write no report and run no comparison")
     parser.add_argument("--no-compare", action="store_true", help="write the report without running its comparisons")
+    parser.add_argument("--assert-budgets", action="store_true", help="exit with 4 if a latency budget was missed")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument("--quiet", action="store_true", help="no live view")
 

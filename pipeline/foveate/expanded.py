@@ -21,7 +21,16 @@ def to_text(graph: Graph) -> str:
     tree["nodes"] = {name: _node(graph, spec) for name, spec in graph.nodes.items()}
     if graph.record is not None:
         streams = [_stream(graph.record, *stream) for stream in graph.record.streams]
-        tree["record"] = {"to": "logs", "streams": streams}
+        tree["record"] = {"to": "logs", "streams": streams, **_ring(graph.record)}
+    if graph.budgets:
+        tree["budgets"] = [
+            {
+                "from": b.source,
+                "to": b.target,
+                "max" if b.quantile == 1 else f"p{100 * b.quantile:.6g}": f"{b.limit_ns}ns",
+            }
+            for b in graph.budgets
+        ]
     return dump(tree)
 
 
@@ -38,6 +47,14 @@ def dump(tree: dict[str, Any]) -> str:
 
     Dumper.add_representer(str, text_node)
     return str(yaml.dump(tree, Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True))
+
+
+def _ring(record: Record) -> dict[str, Any]:
+    ring = record.ring
+    if ring is None:
+        return {}
+    memory = f"{ring.most_bytes / 1000:.3f}kB"
+    return {"ring": f"{ring.keep_ns}ns", "on_fault": "dump" if ring.dump_on_fault else "keep", "memory": memory}
 
 
 def _stream(record: Record, node: str, output: str, policy: Policy) -> dict[str, Any]:

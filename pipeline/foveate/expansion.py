@@ -19,7 +19,7 @@ MAX_NODES = 1000  # and includes; what 8 levels of includes could multiply to ha
 MAX_BYTES = 4096 * 1024  # of all includes, each counted as often as it is included
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NODE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")  # an expanded graph has part/node
-_TOP = ("foveate", "description", "params", "rig", "nodes", "record", "report")
+_TOP = ("foveate", "description", "params", "rig", "nodes", "record", "report", "budgets")
 _PART_TOP = ("foveate", "description", "params", "nodes", "inputs", "outputs")
 
 
@@ -51,6 +51,7 @@ class Expander:
             self._rig(root.value["rig"])
         self._nodes(root, "", [flat.path])
         flat.record, flat.report = root.value.get("record"), root.value.get("report")
+        flat.budgets = root.value.get("budgets")
         self._settings()
         return flat
 

@@ -47,6 +47,7 @@ class Flat:
     aliases: dict[str, str] = field(default_factory=dict)  # "part.port" of an include -> "part/node.port"
     record: Item | None = None
     report: Item | None = None
+    budgets: Item | None = None
     faults: list[Fault] = field(default_factory=list)
     broken: list[Fault] = field(default_factory=list)  # those of references: nothing more is said of their places
     overrides: dict[str, dict[str, Item]] = field(default_factory=dict)  # node -> parameter -> value

@@ -82,12 +82,36 @@ class Wire:
 
 
 @dataclass(frozen=True, slots=True)
+class Ring:
+    """A recording that stays in memory until something goes wrong."""
+
+    keep_ns: int  # how far back, and how far on after what went wrong
+    most_bytes: int = 512_000_000  # of messages in memory; the oldest go first
+    dump_on_fault: bool = True  # also without anybody asking: a node fails, a budget is missed
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """Which outputs go into a recording."""
 
     to: Path
     streams: tuple[tuple[str, str, Policy], ...]  # node, output, policy of the recorder's queue
     tolerances: Mapping[str, float] = field(default_factory=dict)  # of a replay's comparison, by node.output
+    ring: Ring | None = None  # keep the last seconds in memory only
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpec:
+    """How long it may take from a message of one output to what another made of it."""
+
+    source: str  # node.output
+    target: str
+    quantile: float  # the share of outputs that must keep to it: 0.99; 1 = all
+    limit_ns: int
+
+    def __str__(self) -> str:
+        name = "max" if self.quantile == 1 else f"p{100 * self.quantile:g}"
+        return f"{self.source} -> {self.target} {name} {self.limit_ns / 1e6:g} ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +141,7 @@ class Graph:
     devices: Mapping[str, DeviceSpec] = field(default_factory=dict)
     record: Record | None = None
     report: ReportSpec | None = None
+    budgets: tuple[BudgetSpec, ...] = ()
     text: str = ""  # the expanded graph as YAML
 
     def outgoing(self, node: str) -> list[Wire]:

@@ -1,14 +1,16 @@
-"""Holds the blocks `record:` and `report:` against the graph's nodes."""
+"""Holds the blocks `record:`, `report:` and `budgets:` against the graph's nodes."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foveate import catalog, paths
 from foveate.flat import SET
-from foveate.graph import NodeSpec, Record, ReportSpec, Variant
+from foveate.graph import BudgetSpec, NodeSpec, Record, ReportSpec, Ring, Variant
+from foveate.quantity import parse_bytes
 from foveate.queues import Policy
 from foveate.yaml_source import Item, clip
 
@@ -26,7 +28,7 @@ def record_of(checker: Checker, nodes: dict[str, NodeSpec]) -> Record | None:
     if not isinstance(item.value, dict):
         checker.fault(item.fault(f"record must be a mapping, not {item.kind}"))
         return None
-    checker.expander.unknown_keys(item, ("to", "streams"), " in record")
+    checker.expander.unknown_keys(item, ("to", "streams", "ring", "on_fault", "memory"), " in record")
     to = item.value.get("to")
     if to is not None and not _is_folder(checker, to):
         return None
@@ -51,7 +53,29 @@ def record_of(checker: Checker, nodes: dict[str, NodeSpec]) -> Record | None:
             found.append((*output, policy))
             if long and "tolerance" in stream.value:
                 tolerances[f"{output[0]}.{output[1]}"] = _tolerance(checker, stream.value["tolerance"])
-    return Record(Path(to.value if to is not None else "logs"), tuple(found), tolerances)
+    return Record(Path(to.value if to is not None else "logs"), tuple(found), tolerances, _ring(checker, item))
+
+
+def _ring(checker: Checker, item: Item) -> Ring | None:
+    """`ring: 10s`, with `on_fault: dump | keep` and `memory: 512MB`."""
+    ring, on_fault, memory = (item.value.get(key) for key in ("ring", "on_fault", "memory"))
+    if ring is None:
+        for other in (on_fault, memory):
+            if other is not None:
+                checker.fault(other.fault("this belongs to a ring; add 'ring: 10s', or leave it out"))
+        return None
+    keep_ns = checker.duration(ring, "ring")
+    if keep_ns is not None and keep_ns < 1_000_000:
+        checker.fault(ring.fault(f"ring must be at least 1ms, not {ring.shown}"))
+    if on_fault is not None and on_fault.value not in ("dump", "keep"):
+        checker.fault(on_fault.fault(f"on_fault of a ring must be dump or keep, not {on_fault.shown}"))
+    made = Ring(keep_ns or 1, dump_on_fault=on_fault is None or on_fault.value == "dump")
+    if memory is not None:
+        try:
+            made = replace(made, most_bytes=parse_bytes(memory.value))
+        except ValueError as error:
+            checker.fault(memory.fault(f"memory: {error}"))
+    return made
 
 
 def _tolerance(checker: Checker, item: Item) -> float:
@@ -133,3 +157,38 @@ def _variant(checker: Checker, name: str, changes: Item, nodes: dict[str, NodeSp
                 checker.fault(item.fault(f"'{spec.use}' gives no '{port.name}', which '{nodes[node].use}' does"))
         replaced[node] = spec
     return Variant(name, replaced)
+
+
+_QUANTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,3})?)")
+
+
+def budgets_of(checker: Checker, nodes: dict[str, NodeSpec]) -> list[tuple[Item, BudgetSpec]]:
+    """The checked `budgets:` list, each with its place: `{from: a.out, to: b.out, p99: 8ms}`."""
+    block = checker.flat.budgets
+    if block is None or block.value is None:
+        return []
+    if not isinstance(block.value, list):
+        checker.fault(block.fault(f"budgets must be a list, not {block.kind}"))
+        return []
+    found: list[tuple[Item, BudgetSpec]] = []
+    for item in block.value:
+        if not isinstance(item.value, dict) or "from" not in item.value or "to" not in item.value:
+            checker.fault(
+                item.fault("a budget needs 'from: node.output', 'to: node.output' and a time, such as 'p99: 8ms'")
+            )
+            continue
+        ends = [checker.output(nodes, item.value[key], "") for key in ("from", "to")]
+        limits = {key: value for key, value in item.value.items() if key not in ("from", "to")}
+        if not limits:
+            checker.fault(item.fault("a budget needs a time, such as 'p99: 8ms' or 'max: 20ms'"))
+        for key, value in limits.items():
+            match = _QUANTILE.fullmatch(key)
+            if key != "max" and (match is None or not 0 < float(match[1]) < 100):
+                checker.fault(item.key_fault(key, f"'{clip(key)}' is no quantile; write p50, p99, p99.9 or max"))
+                continue
+            limit_ns = checker.duration(value, key)
+            if limit_ns is not None and None not in ends:
+                source, target = (f"{end[0]}.{end[1]}" for end in ends if end is not None)
+                share = 1.0 if match is None else float(match[1]) / 100
+                found.append((item, BudgetSpec(source, target, share, limit_ns)))
+    return found

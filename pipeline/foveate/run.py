@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
+from foveate.budgets import Budget, BudgetMeter
 from foveate.clock import Clock, LiveClock, VirtualClock
 from foveate.decisions import StepLog
 from foveate.device import Device
@@ -45,6 +46,7 @@ class Result:
     close_failures: list[FoveateError] = field(default_factory=list)
     stopped_by: str = "end"  # "end" | "duration" | "signal" | "failure"
     recording: Path | None = None
+    budgets: list[Budget] = field(default_factory=list)
 
     @property
     def wires(self) -> list[WireReport]:
@@ -110,6 +112,10 @@ class Run:
         self._built = graph.build(replace or {})
         self.nodes, self.devices = self._built.nodes, self._built.devices
         self.log = StepLog()
+        self.meter = BudgetMeter(graph, self._missed)
+        if self.meter.budgets:
+            self.log.listeners.append(self.meter.add)
+        self.trouble: Callable[[str], None] = lambda why: None  # told of failures and missed budgets as they happen
         self._connect(None)
         self._open_devices = open_devices
         costs = {name: spec.cost_ns for name, spec in graph.nodes.items()}
@@ -133,6 +139,11 @@ class Run:
         for name, spec in self.graph.nodes.items():
             make = partial(self._built.make, name)
             self.stations[name].supervisor = Supervisor(spec.on_fault, make, self._reopen)
+            if self.meter.budgets:
+                self.stations[name].log = self.log
+
+    def _missed(self, why: str) -> None:
+        self.trouble(why)
 
     def _reopen(self, error: BaseException) -> None:
         """Close and open the device that an error came from. Raises DeviceError."""
@@ -155,7 +166,8 @@ class Run:
             failure = error
         finally:
             problems = self._close(opened_nodes, opened_devices)
-        return Result(self.clock.now_ns(), self.stations, failure, problems, why)
+        self.meter.finish()
+        return Result(self.clock.now_ns(), self.stations, failure, problems, why, budgets=self.meter.budgets)
 
     def _open(self, devices: list[Device], nodes: list[str]) -> None:
         for device in self.devices.values() if self._open_devices else ():

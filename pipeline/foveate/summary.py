@@ -55,7 +55,7 @@ def print_summary(result: Result, files: list[Path], lines: list[str]) -> None:
         print("  every message accounted for: produced = delivered + dropped + in flight on every wire")
     else:
         print("  LOST MESSAGES: the ledger does not balance on the wires marked above")
-    for line in result.notes:
+    for line in [*(line for budget in result.budgets for line in budget.lines()), *result.notes]:
         print(f"  {line}")
     if result.unrecorded:
         print(f"  THE RECORDING LACKS {result.unrecorded} MESSAGES: the disk was full or too slow")
@@ -75,6 +75,7 @@ def as_json(result: Result, files: list[Path], lines: list[str]) -> dict[str, An
         "duration_s": result.duration_ns / 1e9, "stopped_by": result.stopped_by,
         "failure": str(result.failure) if result.failure else None, "balanced": result.balanced,
         "unrecorded": result.unrecorded, "notes": result.notes,
+        "budgets": [budget.as_json() for budget in result.budgets],
         "close_failures": [str(problem) for problem in result.close_failures],
         "nodes": {
             name: {

@@ -63,7 +63,7 @@ def main(options: argparse.Namespace) -> int:
         print(json.dumps(as_json(result, files, lines)))
     else:
         print_summary(result, files, lines)
-    return exit_code(result)
+    return exit_code(result) or (DIFFERENT if options.assert_budgets and any(b.missed for b in result.budgets) else 0)
 
 
 def exit_code(result: Result) -> int:
@@ -118,7 +118,8 @@ def end_facts(result: Result) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "nodes": nodes, "ledger": ledger, "stopped_by": result.stopped_by,
-        "failure": str(result.failure or ""), "notes": result.notes, "duration_ns": result.duration_ns,
+        "failure": str(result.failure or ""), "notes": result.notes,
+        "budgets": [budget.as_json() for budget in result.budgets], "duration_ns": result.duration_ns,
     }  # fmt: skip
 
 
