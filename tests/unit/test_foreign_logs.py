@@ -365,7 +365,8 @@ def test_a_damaged_chunk_is_left_out_and_the_others_are_read(compression: Compre
             place.write_bytes(bad)
             count, problems = damaged(place)
             hurt += count < 300
-            assert count > 150 and (count == 300 or "damaged" in problems[""] or "cut off" in problems[""]), problems
+            assert count > 150 or not index, problems  # without it a wrong length hides the rest
+            assert count == 300 or "damaged" in problems[""] or "cut off" in problems[""], problems
     assert hurt > 10
     place.write_bytes(content)
     assert damaged(place) == (300, {})

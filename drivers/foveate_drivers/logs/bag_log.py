@@ -80,12 +80,13 @@ class BagLog(ChannelLog):
     def _raw(self, keys: Collection[Any]) -> Iterator[tuple[Any, int, bytes]]:
         if self._reader is None and (self._stream is None or self._stream.closed):
             raise RecordingError(f"{self.path}: cannot read: it is closed")
-        yield from self._indexed(keys) if self._reader is not None else self._scanned(set(keys))
+        yield from self._indexed(set(keys)) if self._reader is not None else self._scanned(set(keys))
 
-    def _indexed(self, keys: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
+    def _indexed(self, keys: set[int]) -> Iterator[tuple[int, int, bytes]]:
         try:
             for connection, time_ns, data in self._reader.messages([self._connections[key] for key in keys]):
-                yield connection.id, time_ns, data
+                if connection.id in keys:  # a damaged index leads to messages of others
+                    yield connection.id, time_ns, data
         except RecordingError:
             raise
         except Exception as error:  # decompressors and asserts of the package

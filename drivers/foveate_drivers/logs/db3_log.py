@@ -13,6 +13,8 @@ from foveate_drivers.logs.channels import Channel, ChannelLog, Decoder, one_line
 from foveate_drivers.logs.ros_types import ros_decoder
 
 MAGIC = b"SQLite format 3\0"
+# on damaged pages sqlite3 also fails to decode its own error, and rows have values of other types
+_BROKEN = (sqlite3.Error, UnicodeDecodeError, TypeError, ValueError, OverflowError)
 
 
 class Db3Log(ChannelLog):
@@ -80,7 +82,7 @@ class Db3Log(ChannelLog):
                 yield (number, key), last_ns, data
         except sqlite3.ProgrammingError:
             raise RecordingError(f"{self.path}: cannot read: it is closed") from None
-        except sqlite3.Error as error:
+        except _BROKEN as error:
             self._trouble(f"{part.path.name} is damaged ({one_line(error)}); what could be read before was")
 
     def close(self) -> None:
@@ -109,13 +111,12 @@ class _Part:
             try:
                 query = "SELECT topic_id, count(*), min(timestamp), max(timestamp) FROM messages GROUP BY topic_id"
                 self._counted(self._base.execute(query).fetchall())
-            except sqlite3.Error as error:
+            except _BROKEN as error:
                 self._salvage(error)
-        except sqlite3.Error as error:
+        except _BROKEN as error:
             self.close()
-            raise RecordingError(
-                f"{path}: a damaged SQLite file: {error}; try 'sqlite3 {path.name} .recover'"
-            ) from None
+            why = one_line(error)
+            raise RecordingError(f"{path}: a damaged SQLite file: {why}; try 'sqlite3 {path.name} .recover'") from None
         except BaseException:
             self.close()
             raise
@@ -131,21 +132,24 @@ class _Part:
             self.definitions = {str(name): (str(form), str(text)) for name, form, text in self._base.execute(query)}
 
     def _counted(self, rows: list[tuple[int, int, int, int]]) -> None:
+        if not all(isinstance(value, int) for row in rows for value in row):
+            raise ValueError("times that are no numbers")
         self.counts = {key: count for key, count, _, _ in rows}
         if rows:
             self.range_ns = min(row[2] for row in rows), max(row[3] for row in rows)
 
-    def _salvage(self, error: sqlite3.Error) -> None:
+    def _salvage(self, error: Exception) -> None:
         """Row by row until the first that cannot be read."""
         self._order = []
         try:
             for row, key, time_ns in self._base.execute("SELECT id, topic_id, timestamp FROM messages NOT INDEXED"):
-                self._order.append((time_ns, row, key))
-        except sqlite3.Error:
+                if isinstance(time_ns, int) and isinstance(key, int):
+                    self._order.append((time_ns, row, key))
+        except _BROKEN:
             pass
         if not self._order:
             raise error
-        self.problem = f"the file is damaged ({error}); its first {len(self._order)} messages were found"
+        self.problem = f"the file is damaged ({one_line(error)}); its first {len(self._order)} messages were found"
         self._order.sort()
         for _, _, key in self._order:
             self.counts[key] = self.counts.get(key, 0) + 1
@@ -193,8 +197,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         base.text_factory = lambda raw: raw.decode("utf-8", "replace")
         base.execute("PRAGMA trusted_schema = OFF")
         base.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.Error as error:
+    except _BROKEN as error:
         base.close()
         hint = f"; its newest messages are in {wal.name}: copy both to a folder you can write to" if wal else ""
-        raise RecordingError(f"{path}: cannot read: {error}{hint}") from None
+        raise RecordingError(f"{path}: cannot read: {one_line(error)}{hint}") from None
     return base

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import heapq
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
@@ -122,7 +123,7 @@ class TumFolder(_ListedLog):
 
     def _pose(self, data: bytes, at: Arrival) -> Iterable[Message]:
         numbers = np.array(data.split()[:7], np.float64)
-        norm = np.linalg.norm(numbers[3:])
+        norm = math.hypot(*numbers[3:])
         if not np.isfinite(numbers).all() or norm < 1e-6:
             raise Undecodable(f"'{data.decode()}' is no pose")
         return [Pose(at.stamp(), numbers[:3], numbers[3:] / norm)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -147,8 +148,8 @@ def _transform(m: Any, at: Arrival) -> Iterable[Message]:
 
 def _placed(m: Any, place: Any, turn: Any, parent: str, child: str, at: Arrival) -> Pose:
     orientation = np.array([turn.x, turn.y, turn.z, turn.w], np.float64)
-    norm = float(np.linalg.norm(orientation))
-    if not np.isfinite(norm) or norm < 1e-6:
+    norm = math.hypot(*orientation)  # numpy warns of the numbers in damaged messages
+    if not math.isfinite(norm) or norm < 1e-6:
         raise Undecodable(f"the orientation {orientation.tolist()} is no rotation")
     position = np.array([place.x, place.y, place.z], np.float64)
     return Pose(at.stamp(_ns(m.timestamp)), position, orientation / norm, parent or "world", child)

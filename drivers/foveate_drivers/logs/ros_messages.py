@@ -5,6 +5,7 @@ A TFMessage gives one Pose for each of its transforms, all on its own topic: `pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -72,8 +73,8 @@ def _imu(m: Any, at: Arrival) -> Iterable[Message]:
 
 def _pose(header: Any, position: Any, turn: Any, child: str, at: Arrival) -> Pose:
     orientation = np.array([turn.x, turn.y, turn.z, turn.w], np.float64)
-    norm = float(np.linalg.norm(orientation))
-    if not np.isfinite(norm) or norm < 1e-6:
+    norm = math.hypot(*orientation)  # numpy warns of the numbers in damaged messages
+    if not math.isfinite(norm) or norm < 1e-6:
         raise Undecodable(f"the orientation {orientation.tolist()} is no rotation")
     if abs(norm - 1) > 1e-9:
         orientation = orientation / norm
