@@ -7,7 +7,6 @@ import json
 import sqlite3
 import struct
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from foveate import codec
 from foveate.errors import BackendMissing, FoveateError, NotFound, RecordingError
 from foveate.messages import CameraInfo, DepthFrame, Events, Frame, Imu, Message, Pose, Stamp
 from foveate_drivers.logs import (
-    bag_log,
     export_csv,
     export_images,
     export_ros2,
@@ -289,7 +287,6 @@ def test_without_rosbags_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
             open_log(path)
     with pytest.raises(BackendMissing, match=r"foveate\[ros\]"):
         export_ros2.write(held(), ["cam.frame"], tmp_path / "x", print)
-    assert bag_log.__doc__
 
 
 # --- damage ---
@@ -850,4 +847,4 @@ def test_a_stream_that_is_not_there_is_named(tmp_path: Path) -> None:
     for writer in (export_csv, export_images, export_ros2, export_tum, export_video):
         with pytest.raises(RecordingError, match=r"run.mcap: has no stream 'cam.frme'; it has cam.depth, "):
             writer.write(held(), ["cam.frme"], tmp_path / "x.avi", print)
-    assert zlib.crc32(b"") == 0 and not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
