@@ -88,6 +88,10 @@ class Checker:
                 self.fault(item.fault(f"no wires lead from {budget.source} to {budget.target}"))
         if report is not None and record is None and self.flat.report is not None and not self.flat.faults:
             self.fault(self.flat.report.fault("a report is made from the recording; add a 'record' block"))
+        if report is not None and record is not None and record.ring is not None and self.flat.report is not None:
+            self.fault(
+                self.flat.report.fault("a report is made from the recording, and a ring keeps none; leave out one")
+            )
         if not self.flat.faults:
             for where, text in cycles.faults(graph):
                 mapping, key = self.flat.node_places[where]

@@ -45,7 +45,7 @@ class Result:
     failure: FoveateError | None = None
     close_failures: list[FoveateError] = field(default_factory=list)
     stopped_by: str = "end"  # "end" | "duration" | "signal" | "failure"
-    recording: Path | None = None
+    recordings: list[Path] = field(default_factory=list)
     budgets: list[Budget] = field(default_factory=list)
 
     @property
@@ -138,12 +138,16 @@ class Run:
         self.stations = stations(self.graph, self.nodes, recorder)
         for name, spec in self.graph.nodes.items():
             make = partial(self._built.make, name)
-            self.stations[name].supervisor = Supervisor(spec.on_fault, make, self._reopen)
+            tell = partial(self._failed, name)
+            self.stations[name].supervisor = Supervisor(spec.on_fault, make, self._reopen, tell)
             if self.meter.budgets:
                 self.stations[name].log = self.log
 
     def _missed(self, why: str) -> None:
         self.trouble(why)
+
+    def _failed(self, node: str, what: str) -> None:
+        self.trouble(f"node '{node}' failed: {what}")
 
     def _reopen(self, error: BaseException) -> None:
         """Close and open the device that an error came from. Raises DeviceError."""

@@ -37,12 +37,12 @@ class Supervisor:
     """Keeps count of one node's failures, and of the state it had before them."""
 
     def __init__(
-        self,
-        policy: FaultPolicy,
-        make: Callable[[], Node],
-        reopen: Callable[[BaseException], None] = lambda error: None,
-    ) -> None:
-        """`make` constructs the node anew; `reopen` closes and opens the device that an error came from."""
+        self, policy: FaultPolicy, make: Callable[[], Node],
+        reopen: Callable[[BaseException], None] = lambda error: None, tell: Callable[[str], None] = lambda why: None,
+    ) -> None:  # fmt: skip
+        """`make` constructs the node anew; `reopen` closes and opens the device that an error came from;
+        `tell` hears of every failure."""
+        self._tell = tell
         self.policy = policy
         self._make = make
         self._reopen = reopen
@@ -57,6 +57,7 @@ class Supervisor:
         policy = self.policy
         self.faults += 1
         self.last = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        self._tell(self.last)
         if policy.action != "restart":
             return Verdict(policy.action)
         while self._recent and now_ns - self._recent[0] > policy.within_ns:

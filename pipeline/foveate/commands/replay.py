@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> int:
             f"{name}: its wires are not those of the recording; it ran freely and is not compared" for name in free
         ]
         lines += replay.verifier.lines()
-    files = [result.recording] if result.recording else []
+    files = list(result.recordings)
     if options.json:
         verdict = _verdict(replay) if options.verify else None
         print(json.dumps({**as_json(result, files, lines), "verified": verdict}))
@@ -76,7 +76,7 @@ def _execute(replay: Replay, options: argparse.Namespace) -> Result:
             bar.finish()
     if recorder is not None:
         recorder.end(end_facts(result))
-        result.recording = recorder.path
+        result.recordings = recorder.files
     return result
 
 

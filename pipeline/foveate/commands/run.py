@@ -21,6 +21,7 @@ from foveate.errors import Fault, GraphError
 from foveate.graph import Graph
 from foveate.quantity import parse_duration_ns
 from foveate.recording import McapRecorder
+from foveate.recording.black_box import BlackBox
 from foveate.recording.seal import provenance
 from foveate.run import ExecutorName, Result, Run
 from foveate.summary import as_json, print_summary
@@ -46,7 +47,7 @@ def main(options: argparse.Namespace) -> int:
     show = None if options.json or options.quiet else sys.stderr
     with StopSignals() as signals:
         result = execute(graph, options.executor, duration_ns, folder / "run.mcap", signals.stop, show is not None)
-        files = [result.recording] if result.recording else []
+        files = list(result.recordings)
         lines: list[str] = []
         if graph.report is not None and options.no_compare:
             graph = replace(graph, report=replace(graph.report, variants=()))
@@ -78,10 +79,8 @@ def execute(
 ) -> Result:
     """One run with its recording at `log`."""
     run = Run(graph, executor)
-    recorder = None
-    if graph.record is not None:
-        _make_way(log)
-        recorder = McapRecorder(log, graph, provenance(graph, executor))
+    recorder = _recorder(graph, executor, log)
+    if recorder is not None:
         run.add_recorder(recorder)
     run.stop = stop
     live = LiveView(run, graph.name, duration_ns, sys.stderr) if view and isinstance(run.clock, LiveClock) else None
@@ -97,8 +96,22 @@ def execute(
                 shown.finish()
     if recorder is not None:
         recorder.end(end_facts(result))
-        result.recording = log if log.exists() else None
+        result.recordings = recorder.files
     return result
+
+
+def _recorder(graph: Graph, executor: str, log: Path) -> McapRecorder | BlackBox | None:
+    """What the graph's `record` block asks for; for a ring SIGUSR1 asks for a dump."""
+    if graph.record is None:
+        return None
+    facts = provenance(graph, executor)
+    if graph.record.ring is None:
+        _make_way(log)
+        return McapRecorder(log, graph, facts)
+    box = BlackBox(log.parent, graph, graph.record.ring, facts)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, lambda number, frame: box.ask("asked for by SIGUSR1"))
+    return box
 
 
 def end_facts(result: Result) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from foveate import codec, decisions, health
 from foveate.clock import process_ns
 from foveate.graph import Graph
 from foveate.messages import Message
-from foveate.queues import Ledger
+from foveate.queues import Drop, Ledger
 from foveate.recording import mcap_format as mcap
 from foveate.recording.seal import GRAPH_NAME, SEAL_NAME, clock_reading, complete
 from foveate.recording.writer import ChannelSpec, McapWriter, Unwritten
@@ -54,8 +54,10 @@ class McapRecorder(Recorder):
     does not stop the run: what could not be written is in the ledger of its wire as `unwritten`.
     """
 
-    def __init__(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> None:
-        """`facts`: the seal as far as it is known before devices are open (`seal.provenance`)."""
+    def __init__(self, path: Path, graph: Graph, facts: Mapping[str, Any], *, owns_ledgers: bool = True) -> None:
+        """`facts`: the seal as far as it is known before devices are open (`seal.provenance`);
+        `owns_ledgers`: keep the sums of the recorder's wires in the file (not for a part of a run)."""
+        self._owns_ledgers = owns_ledgers
         self.path = path
         self._graph = graph
         self._facts = facts
@@ -87,7 +89,7 @@ class McapRecorder(Recorder):
             {GRAPH_NAME: ("application/yaml", self._graph.text.encode()), SEAL_NAME: ("application/json", seal)},
             {"foveate.run": summary},
         )  # fmt: skip
-        for number, inlet in enumerate(self._run.stations[RECORDER].inlets):
+        for number, inlet in enumerate(self._run.stations[RECORDER].inlets if self._owns_ledgers else ()):
             inlet.queue.ledger = TalliedLedger(self._writer.tally, mcap.TALLY_COUNTERS * number)
         self._synced_ns = process_ns()
         self._flusher = threading.Thread(target=self._flush_in_time, name="flusher", daemon=True)
@@ -99,6 +101,8 @@ class McapRecorder(Recorder):
         pieces = self._coders[stream].encode(message, start_ns)
         with self._lock:
             writer = self._writer
+            if not self._owns_ledgers:
+                writer.tally[mcap.TALLY_COUNTERS * (self._channel[stream] - 1)] += 1
             writer.add(self._channel[stream], sequence, start_ns + now_ns, start_ns + message.stamp.t_ns, pieces)
             self._records += 1
             if self._run.clock.kind == "simulated" and self._records % _SIMULATED_DECISIONS == 0:
@@ -107,6 +111,11 @@ class McapRecorder(Recorder):
                 self._flush()
             elif writer.pending == 1:
                 self._opened.set()
+
+    def decide(self, steps: list[decisions.Step], drops: list[Drop]) -> None:
+        """Decisions from before the file was begun."""
+        with self._lock:
+            self._add_own(DECISIONS, decisions.encode(steps, drops))
 
     def _add_own(self, topic: str, data: bytes) -> None:
         """A message of foveate's own; the lock is held."""
@@ -163,6 +172,11 @@ class McapRecorder(Recorder):
                 except OSError as error:
                     _LOG.error("%s: the disk does not keep it: %s", self.path, error.strerror)
 
+    @property
+    def files(self) -> list[Path]:
+        """What was written."""
+        return [self.path] if self.path.exists() else []
+
     def _tell_health(self) -> None:
         assert self._run is not None
         if process_ns() - self._healthy_ns < _HEALTH_NS or self._run.clock.kind == "simulated":
@@ -197,7 +211,7 @@ class McapRecorder(Recorder):
         except OSError as error:
             _LOG.error("%s: has no index: %s; it is recovered when it is opened", self.path, error.strerror)
         finally:
-            for inlet in self._run.stations[RECORDER].inlets:
+            for inlet in self._run.stations[RECORDER].inlets if self._owns_ledgers else ():
                 inlet.queue.ledger = Ledger.copy(inlet.queue.ledger)
             self._writer.close()
             self._writer = None
