@@ -178,7 +178,7 @@ class Checker:
         if parameter.type is Path or (parameter.type == Path | None and item.value is not None):
             if name.startswith("rig.") and not self._open_devices:
                 return Path(str(item.value))
-            return self.expander.file_of(item, where, folder=parameter.is_folder)
+            return self.expander.file_of(item, where, folder=parameter.folder)
         return self._plain_value(where, parameter, item)
 
     def _plain_value(self, where: str, parameter: Parameter, item: Item) -> Any:

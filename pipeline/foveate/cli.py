@@ -22,7 +22,9 @@ _EXAMPLES = """examples:
   foveate graph wide_area --svg graph.svg        draw it
   foveate list nodes                             ports, parameters, units
   foveate replay logs/*/run.mcap                 feed a recording back into its graph
+  foveate replay logs/*/run.mcap --verify        prove that it gives the same bytes
   foveate log info logs/*/run.mcap
+  foveate why aim                                what a node of a live run waits for
 """
 
 
@@ -95,6 +97,11 @@ def _others(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replay.add_argument("--no-record", action="store_true", help="write no new recording")
     replay.add_argument("--output", type=Path, metavar="FOLDER", help="where the new recording goes (default: logs/)")
     replay.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    why = sub.add_parser("why", help="what a node of a live run waits for, and who keeps it waiting")
+    why.add_argument("node", nargs="?", help="the node (default: all)")
+    why.add_argument("--pid", type=int, help="of the run, where several are live")
+    why.add_argument("--log", type=Path, metavar="FILE", help="the last state in a recording instead")
+    why.add_argument("--json", action="store_true", help="print JSON")
     log = sub.add_parser("log", help="look inside recordings")
     actions = log.add_subparsers(dest="action", required=True, metavar="ACTION")
     info = actions.add_parser("info", help="streams, counts, duration, and what made the recording")

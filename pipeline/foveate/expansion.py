@@ -11,6 +11,7 @@ from typing import Any
 from foveate import paths, yaml_source
 from foveate.errors import Fault, GraphError
 from foveate.flat import SET, Flat, Setting
+from foveate.node import Folder
 from foveate.references import References
 from foveate.yaml_source import Item, clip
 
@@ -113,9 +114,11 @@ class Expander:
                     self._fault(setting.item.fault(f"the graph has no parameter '{clip(name)}'{hint}"))
         return params
 
-    def file_of(self, item: Item, what: str, *, folder: bool = False) -> Path | None:
+    def file_of(self, item: Item, what: str, *, folder: Folder | None = None) -> Path | None:
         """The existing file (or folder) that `item` names, or None with a fault."""
-        kind, exists = ("folder", os.path.isdir) if folder else ("file", os.path.isfile)
+        kind, exists = ("file", os.path.isfile) if folder is None else ("folder", os.path.isdir)
+        if folder is not None and folder.or_file:
+            kind, exists = "file or folder", os.path.exists
         if not isinstance(item.value, str) or not item.value:
             self._fault(item.fault(f"{what} must be a {kind}'s path, not {item.kind}"))
             return None

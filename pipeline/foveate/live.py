@@ -166,6 +166,7 @@ class LiveExecutor:
             try:
                 due_ns = station.node.due_ns()
                 if due_ns is not None:
+                    stats.state = "waiting"
                     if not clock.wait_until(due_ns, stop):
                         break
                     stats.lateness.record(clock.now_ns() - due_ns)

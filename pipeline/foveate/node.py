@@ -24,7 +24,12 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Marks a path that names a folder: `address: Annotated[Path, Folder()]`; other paths name files."""
+    """Marks a path that names a folder: `address: Annotated[Path, Folder()]`; other paths name files.
+
+    `or_file`: a file will do as well.
+    """
+
+    or_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +117,9 @@ class Parameter:
         return None
 
     @property
-    def is_folder(self) -> bool:
-        """Whether a path names a folder."""
-        return any(isinstance(item, Folder) for item in getattr(self.annotation, "__metadata__", ()))
+    def folder(self) -> Folder | None:
+        """The mark of a path that names a folder."""
+        return next((item for item in getattr(self.annotation, "__metadata__", ()) if isinstance(item, Folder)), None)
 
     def type_text(self) -> str:
         """The type as a person writes it."""

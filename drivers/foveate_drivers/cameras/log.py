@@ -1,15 +1,17 @@
-"""A topic of a recording that somebody else made as a camera (`log:drive.bag`, `log:bag/metadata.yaml`)."""
+"""A topic of a recording that somebody else made as a camera (`log:drive.bag`, `log:tum_fr1`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
 from foveate.errors import EndOfStream, NotFound, ProtocolError, RecordingError, StateError
 from foveate.messages import Frame, Message
+from foveate.node import Folder
 from foveate_drivers.cameras.base import Camera
 from foveate_drivers.logs.base import Log
 from foveate_drivers.logs.opening import open_log
@@ -18,9 +20,10 @@ from foveate_drivers.logs.opening import open_log
 class LogCamera(Camera):
     """Gives a log's frames at the times they were taken, counted from the first; what is missing is not made up."""
 
-    def __init__(self, *, address: Path, topic: str | None = None, loop: bool = False) -> None:
-        """`topic`: may be left out where the log has one topic of images. A folder is named by a file in it that says
-        what it is: `metadata.yaml`, `rgb.txt`, `index.csv`."""
+    def __init__(
+        self, *, address: Annotated[Path, Folder(or_file=True)], topic: str | None = None, loop: bool = False
+    ) -> None:
+        """`topic`: may be left out where the log has one topic of images."""
         self._path = address
         self._topic = topic
         self._loop = loop

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from foveate.clock import LiveClock
 from foveate.commands.loading import graph_from
 from foveate.errors import Fault, GraphError
 from foveate.graph import Graph
+from foveate.health import StatusFile
 from foveate.quantity import parse_duration_ns
 from foveate.recording import McapRecorder
 from foveate.recording.black_box import BlackBox
@@ -88,8 +90,12 @@ def execute(
     for shown in (live, bar):
         if shown is not None:
             shown.start()
+    status: AbstractContextManager[object] = nullcontext()
+    if isinstance(run.clock, LiveClock):
+        status = StatusFile(run.stations, run.clock.now_ns, graph.name)
     try:
-        result = run.execute(duration_ns)
+        with status:
+            result = run.execute(duration_ns)
     finally:
         for shown in (live, bar):
             if shown is not None:
