@@ -4,6 +4,7 @@ FoveateError
 ├── GraphError            faults found in a graph before anything moved; carries all of them
 ├── NodeFailed            a node raised: names the node, the message it worked on, the cause
 ├── RecordingError        a recording that cannot be read or written
+│   └── NotOurs           a file that foveate did not record
 ├── EndOfStream           a source has nothing more to give (not a failure)
 └── DeviceError           names the device, the operation and the way out
     ├── NotFound
@@ -66,6 +67,10 @@ class NodeFailed(FoveateError):
 
 class RecordingError(FoveateError):
     """A recording that cannot be read or written."""
+
+
+class NotOurs(RecordingError):
+    """A file that somebody else wrote, where a recording of foveate is wanted."""
 
 
 class EndOfStream(FoveateError):

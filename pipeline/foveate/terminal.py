@@ -6,6 +6,7 @@ import shutil
 import threading
 from typing import TextIO
 
+from foveate.clock import process_ns
 from foveate.quantity import format_duration
 from foveate.run import Run
 from foveate.station import ledgers
@@ -13,6 +14,30 @@ from foveate.summary import drops_text, table
 
 _PERIOD_S = 0.25
 _PLAIN_PERIOD_S = 5.0
+
+
+class Progress:
+    """A bar for long work whose share is known; called with 0 to 1, prints a few times a second on a terminal."""
+
+    def __init__(self, title: str, out: TextIO) -> None:
+        self._title = title
+        self._out = out
+        self._fancy = out.isatty()
+        self._begun_ns = self._shown_ns = process_ns()
+
+    def __call__(self, share: float) -> None:
+        now = process_ns()
+        if now - self._shown_ns < (100_000_000 if self._fancy else 5_000_000_000) and share < 1:
+            return
+        if share >= 1 and (self._shown_ns == self._begun_ns or not self._fancy):  # it was quick: say nothing
+            return
+        self._shown_ns = now
+        filled = round(24 * min(share, 1.0))
+        left_ns = (now - self._begun_ns) * (1 - share) / max(share, 1e-6)
+        rest = "" if share >= 1 else f", {format_duration(left_ns)} left"
+        text = f"{self._title}  [{'#' * filled}{'-' * (24 - filled)}] {100 * share:3.0f} %{rest}"
+        self._out.write(f"\r\x1b[2K{text}" + ("\n" if share >= 1 else "") if self._fancy else text + "\n")
+        self._out.flush()
 
 
 class _Shown:

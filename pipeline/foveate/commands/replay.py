@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 from foveate.commands.loading import find
-from foveate.commands.run import DIFFERENT, StopSignals, end_facts, exit_code
-from foveate.errors import Fault, GraphError
+from foveate.commands.options import DIFFERENT, pair, tolerances
+from foveate.commands.run import StopSignals, end_facts, exit_code
 from foveate.recording import McapRecorder, Recording
 from foveate.recording.seal import provenance
 from foveate.replay import Replay
@@ -27,9 +27,9 @@ def main(options: argparse.Namespace) -> int:
             print(line, file=sys.stderr)
         replay = Replay(
             log, graph=find(options.graph, options.graphs) if options.graph else None, settings=options.settings,
-            swaps=dict(_pair("--swap", text) for text in options.swap), nodes=_names(options.nodes),
+            swaps=dict(pair("--swap", text) for text in options.swap), nodes=_names(options.nodes),
             allowed=options.data, allow_changes=options.allow_changes, allow_gaps=options.allow_gaps,
-            tolerances={name: _number(value) for name, value in (_pair("--tolerance", t) for t in options.tolerance)},
+            tolerances=tolerances(options.tolerance),
             speed=options.speed or 0.0,
         )  # fmt: skip
         replay.run.stop = signals.stop
@@ -86,23 +86,6 @@ def _verdict(replay: Replay) -> dict[str, object]:
     if first is not None:
         where = {"stream": first.stream, "number": first.number, "text": first.text, "inputs": first.inputs}
     return {"good": replay.verifier.good, "first": where}
-
-
-def _pair(option: str, text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name or not value:
-        raise GraphError([Fault(option, 1, 1, f"write it as NAME=VALUE, not '{text}'")])
-    return name, value
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise GraphError([Fault("--tolerance", 1, 1, f"'{text}' is not a number from 0")])
-    return value
 
 
 def _names(text: str | None) -> list[str]:

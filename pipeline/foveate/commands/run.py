@@ -18,6 +18,7 @@ from typing import Any
 from foveate import catalog
 from foveate.clock import LiveClock
 from foveate.commands.loading import graph_from
+from foveate.commands.options import DIFFERENT
 from foveate.errors import Fault, GraphError
 from foveate.graph import Graph
 from foveate.health import StatusFile
@@ -28,8 +29,6 @@ from foveate.recording.seal import provenance
 from foveate.run import ExecutorName, Result, Run
 from foveate.summary import as_json, print_summary
 from foveate.terminal import LiveView, ProgressBar
-
-DIFFERENT = 4  # exit code: recordings differ, or a budget was missed
 
 
 def main(options: argparse.Namespace) -> int:

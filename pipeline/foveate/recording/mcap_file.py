@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from foveate.errors import RecordingError
+from foveate.errors import NotOurs, RecordingError
 from foveate.recording import mcap_format as mcap
 
 _BLOCK = 1 << 20
@@ -47,12 +47,13 @@ class McapFile:
     """One file that foveate wrote."""
 
     def __init__(self, path: Path) -> None:
-        """Raises RecordingError for a file that cannot be opened or is no MCAP."""
+        """Raises RecordingError for a file that cannot be opened, NotOurs for one that is no MCAP."""
         self.path = path
         self.channels: dict[int, mcap.Channel] = {}
         self.attachments: dict[str, bytes] = {}
         self.damages: list[Damage] = []
         self.closed = False  # it was ended in order: it has an index, and that is intact
+        self.library = ""  # what wrote it
         self.torn_bytes = 0  # of a batch that was being written when the writer was killed
         self.tally: list[tuple[int, int, int]] = []  # accepted, dropped, acknowledged by stream
         self.counts: dict[int, int] = {}  # messages by channel; complete only if `closed`
@@ -61,6 +62,8 @@ class McapFile:
         self._file_number: int | None = None
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if path.is_dir():
+                raise NotOurs(f"{path}: a folder, not a recording")
         except OSError as error:
             raise RecordingError(f"{path}: cannot read: {error.strerror}") from None
         try:
@@ -75,6 +78,8 @@ class McapFile:
 
     def _read(self, at: int, size: int) -> bytes:
         """`size` bytes at `at`, fewer at the end of the file."""
+        if at < 0:
+            return b""
         data = os.pread(self._fd, size, at)
         while len(data) < size and (more := os.pread(self._fd, size - len(data), at + len(data))):
             data += more
@@ -85,7 +90,7 @@ class McapFile:
         if head != mcap.MAGIC:
             if head[:5] == mcap.MAGIC[:5] and len(head) == len(mcap.MAGIC):
                 raise RecordingError(f"{self.path}: MCAP of a version that is not known here ({head[5:6]!r})")
-            raise RecordingError(f"{self.path}: not an MCAP file (its first bytes are {head!r})")
+            raise NotOurs(f"{self.path}: not an MCAP file (its first bytes are {head!r})")
         first = self._preamble(len(mcap.MAGIC))
         if not self._by_index():
             self._walk(first)
@@ -105,7 +110,9 @@ class McapFile:
                 return at
             body = memoryview(self._read(at + mcap.RECORD_HEAD.size, length))
             try:
-                if opcode == mcap.TALLY:
+                if opcode == mcap.HEADER:
+                    self.library = mcap.library(body)
+                elif opcode == mcap.TALLY:
                     self._read_tally(body)
                 elif opcode == mcap.SCHEMA:
                     found = mcap.parse_schema(body)
@@ -140,7 +147,16 @@ class McapFile:
         if not 0 < start <= end or self._checksum(start, end, foot) != crc:
             self._note(end, mcap.FOOTER_BYTES, 0, "the index is damaged")
             return False
-        at, schemas = start, {}
+        try:
+            self._read_summary(start, end)
+        except (ValueError, struct.error, OverflowError):  # its checksum fits, so somebody else wrote it like that
+            self._columns = [array("Q") for _ in range(5)]
+            return False
+        self.closed = True
+        return True
+
+    def _read_summary(self, at: int, end: int) -> None:
+        schemas: dict[int, tuple[int, str, str, bytes]] = {}
         while at < end:
             opcode, length = mcap.RECORD_HEAD.unpack(self._read(at, mcap.RECORD_HEAD.size))
             body = memoryview(self._read(at + mcap.RECORD_HEAD.size, length))
@@ -157,8 +173,6 @@ class McapFile:
             elif opcode == mcap.ATTACHMENT_INDEX:
                 self._indexed_attachment(body)
             at += mcap.RECORD_HEAD.size + length
-        self.closed = True
-        return True
 
     def _checksum(self, start: int, end: int, foot: bytes) -> int:
         crc = 0
@@ -303,6 +317,11 @@ class McapFile:
     def __len__(self) -> int:
         """Number of chunks."""
         return len(self._columns[0])
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether foveate wrote it; of others only the index can be read here."""
+        return self.library == "foveate" or bool(self.tally) or (len(self) > 0 and self._batch(0) is not None)
 
     def span_ns(self) -> tuple[int, int]:
         """Smallest and largest log time by the index, Unix; 0, 0 without messages."""

@@ -160,6 +160,13 @@ class Channel:
     schema_data: bytes = b""
 
 
+def library(body: memoryview) -> str:
+    """What the header says wrote the file."""
+    cursor = Cursor(body)
+    cursor.text()
+    return cursor.text()
+
+
 def parse_schema(body: memoryview) -> tuple[int, str, str, bytes]:
     cursor = Cursor(body)
     (number,) = cursor.numbers("H")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate import codec, decisions
-from foveate.errors import RecordingError
+from foveate.errors import NotOurs, RecordingError
 from foveate.messages import Message
 from foveate.queues import Drop
 from foveate.recording import mcap_format as mcap
@@ -37,9 +37,12 @@ class Recording:
     """An MCAP file written by foveate, whole or not: what can be read is read, what is lost is named."""
 
     def __init__(self, path: Path) -> None:
-        """Raises RecordingError when it cannot be read, or is not a recording of foveate."""
+        """Raises RecordingError when it cannot be read, NotOurs for an MCAP that foveate did not record."""
         self.path = path
         self.file = McapFile(path)
+        if not self.file.is_ours:
+            self.file.close()
+            raise NotOurs(f"{path}: was not recorded by foveate; 'foveate log import' makes a recording of it")
         try:
             self.seal: dict[str, Any] = self._json(SEAL_NAME)
             self.end: dict[str, Any] = self._json(END_NAME)  # what the run wrote when it ended; empty if it did not
