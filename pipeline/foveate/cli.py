@@ -26,6 +26,10 @@ _EXAMPLES = """examples:
   foveate log info logs/*/run.mcap
   foveate why aim                                what a node of a live run waits for
 """
+_EXTENSIONS = {  # what comes with foveate, but not from this package; an entry point carries no help
+    "log": "look inside recordings, compare, cut, mend and trade them",
+    "train": "train the networks of the wide-area search",
+}
 
 
 def _graph_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,53 +106,10 @@ def _others(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     why.add_argument("--pid", type=int, help="of the run, where several are live")
     why.add_argument("--log", type=Path, metavar="FILE", help="the last state in a recording instead")
     why.add_argument("--json", action="store_true", help="print JSON")
-    _log(sub)
     report = sub.add_parser("report", help="write a report from recordings")
     report.add_argument("kind", help="the report: see 'foveate list reports'")
     report.add_argument("logs", type=Path, nargs="+", help="the run, then the runs to compare it with")
     report.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE")
-
-
-def _log(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    log = sub.add_parser("log", help="look inside recordings, compare, cut, mend and trade them")
-    actions = log.add_subparsers(dest="action", required=True, metavar="ACTION")
-
-    def action(name: str, text: str, *flags: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(name, help=text, description=text)
-        made.add_argument("log", type=Path, metavar="LOG")
-        if "span" in flags:
-            made.add_argument("--from", dest="begin", metavar="TIME", help="from this time of the run on, such as 2.5s")
-            made.add_argument("--to", dest="end", metavar="TIME", help="before this time of the run")
-        if "json" in flags:
-            made.add_argument("--json", action="store_true", help="print JSON")
-        return made
-
-    action("info", "what made a recording, what is in it, what is missing from it", "json")
-    action("ls", "streams with times, sizes and gaps; with a stream, its messages", "span", "json").add_argument(
-        "stream", nargs="?", help="node.output"
-    )
-    cat = action("cat", "the messages of a stream as JSON, a line each", "span")
-    cat.add_argument("stream", help="node.output")
-    cat.add_argument("--number", type=int, metavar="N", help="only message N")
-    cat.add_argument("--count", type=int, metavar="N", help="stop after N messages")
-    cat.add_argument("--full", action="store_true", help="large arrays whole, not by shape and range")
-    trace = action("trace", "the steps and source messages behind a message", "json")
-    trace.add_argument("stream", help="node.output")
-    trace.add_argument("number", nargs="?", type=int, help="which message (default: the last)")
-    diff = action("diff", "compare two recordings stream by stream; exit code 4 where they differ", "json")
-    diff.add_argument("other", type=Path, metavar="LOG")
-    diff.add_argument("--streams", metavar="A,B", help="only these")
-    diff.add_argument("--times", action="store_true", help="also when messages were put on their wires")
-    diff.add_argument("--tolerance", action="append", default=[], metavar="STREAM=X", help="as for replay")
-    cut = action("cut", "a part by time or streams, as a recording of its own", "span")
-    cut.add_argument("out", type=Path, metavar="OUT")
-    cut.add_argument("--streams", metavar="A,B", help="only these")
-    action(
-        "recover", "what is left of a damaged file, clean and indexed; exit code 3 if messages are lost"
-    ).add_argument("out", type=Path, metavar="OUT")
-    for point in sorted(entry_points(group="foveate.log_actions")):
-        if point.name not in ("topics",):
-            actions.add_parser(point.name, help=f"({point.dist.name if point.dist else 'extension'})", add_help=False)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -162,7 +123,8 @@ def parser() -> argparse.ArgumentParser:
     _run(sub)
     _others(sub)
     for point in sorted(entry_points(group="foveate.commands")):
-        sub.add_parser(point.name, help=f"({point.dist.name if point.dist else 'extension'})", add_help=False)
+        about = _EXTENSIONS.get(point.name, f"({point.dist.name if point.dist else 'extension'})")
+        sub.add_parser(point.name, help=about, add_help=False)
     return top
 
 
@@ -170,12 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     extension = entry_points(group="foveate.commands", name=given[0]) if given else ()
-    skip = 1
-    if given[:1] == ["log"] and len(given) > 1:
-        extension, skip = entry_points(group="foveate.log_actions", name=given[1]), 2
     try:
         if extension:
-            return int(next(iter(extension)).load()(given[skip:]))
+            return int(next(iter(extension)).load()(given[1:]))
         options = parser().parse_args(given)
         if options.version:
             from importlib.metadata import version

@@ -21,7 +21,7 @@ from mcap.writer import Writer as McapWriter
 from foveate import codec
 from foveate.errors import BackendMissing, FoveateError, NotFound, RecordingError
 from foveate.messages import CameraInfo, DepthFrame, Events, Frame, Imu, Message, Pose, Stamp
-from foveate_drivers.logs import (
+from foveate_logbook.formats import (
     export_csv,
     export_images,
     export_ros2,
@@ -29,11 +29,11 @@ from foveate_drivers.logs import (
     export_video,
     pixels,
 )
-from foveate_drivers.logs.base import Log
-from foveate_drivers.logs.channels import Arrival, Timeline, Undecodable
-from foveate_drivers.logs.evt3 import Evt3Decoder
-from foveate_drivers.logs.opening import open_log
-from foveate_drivers.logs.ros_types import type_name
+from foveate_logbook.formats.base import Log
+from foveate_logbook.formats.channels import Arrival, Timeline, Undecodable
+from foveate_logbook.formats.evt3 import Evt3Decoder
+from foveate_logbook.formats.opening import open_log
+from foveate_logbook.formats.ros_types import type_name
 
 START = 1_700_000_000_000_000_000
 PERIOD = 33_333_333

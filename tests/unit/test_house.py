@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
     "foveate": ROOT / "pipeline/foveate",
     "foveate_calibration": ROOT / "calibration/foveate_calibration",
+    "foveate_logbook": ROOT / "logbook/foveate_logbook",
     "foveate_drivers": ROOT / "drivers/foveate_drivers",
     "foveate_nodes": ROOT / "nodes/foveate_nodes",
     "foveate_compression": ROOT / "compression/foveate_compression",
@@ -22,8 +23,9 @@ PACKAGES = {
 MAY_IMPORT = {
     "foveate": {"foveate"},
     "foveate_calibration": {"foveate", "foveate_calibration"},
-    "foveate_drivers": {"foveate", "foveate_calibration", "foveate_drivers"},
-    "foveate_nodes": {"foveate", "foveate_calibration", "foveate_drivers", "foveate_nodes"},
+    "foveate_logbook": {"foveate", "foveate_logbook"},
+    "foveate_drivers": {"foveate", "foveate_calibration", "foveate_logbook", "foveate_drivers"},
+    "foveate_nodes": {"foveate", "foveate_calibration", "foveate_logbook", "foveate_drivers", "foveate_nodes"},
     "foveate_compression": {"foveate", "foveate_calibration", "foveate_drivers", "foveate_compression"},
 }
 # The ratchet: these numbers may only go down.

@@ -13,8 +13,8 @@ from foveate.errors import EndOfStream, NotFound, ProtocolError, RecordingError,
 from foveate.messages import Frame, Message
 from foveate.node import Folder
 from foveate_drivers.cameras.base import Camera
-from foveate_drivers.logs.base import Log
-from foveate_drivers.logs.opening import open_log
+from foveate_logbook.formats.base import Log
+from foveate_logbook.formats.opening import open_log
 
 
 class LogCamera(Camera):

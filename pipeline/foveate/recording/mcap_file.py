@@ -63,7 +63,7 @@ class McapFile:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             if path.is_dir():
-                raise NotOurs(f"{path}: a folder, not a recording")
+                raise NotOurs(f"{path}: cannot read: it is a folder, not a recording")
         except OSError as error:
             raise RecordingError(f"{path}: cannot read: {error.strerror}") from None
         try:

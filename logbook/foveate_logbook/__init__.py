@@ -1,0 +1,1 @@
+"""Looks inside recordings, compares, cuts and mends them, and trades them with other formats."""

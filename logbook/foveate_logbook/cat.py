@@ -1,0 +1,61 @@
+"""`foveate log cat`: the messages of a stream as JSON, a line each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+import foveate.messages
+from foveate import codec
+from foveate.errors import RecordingError
+from foveate.messages import Message
+from foveate.recording import Recording
+from foveate_logbook.reading import LOST, span_of, stream_of, tell
+
+_SHORT = 16  # values of an array that are written out without --full
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print messages; large arrays by shape and range, or whole with --full."""
+    with Recording(options.log) as log:
+        tell(log)
+        stream = stream_of(log, options.stream)
+        coder = codec.codec_of(kind_of(log, stream.name, stream.type))  # type: ignore[arg-type]
+        left = options.count
+        for raw in log.raw(stream.topic, *span_of(log, options)):
+            if options.number is not None and raw.sequence != options.number:
+                continue
+            message = coder.decode(raw.data)
+            head = {"number": raw.sequence, "t_s": (raw.log_ns - log.wall_start_ns) / 1e9}
+            print(json.dumps(head | plain(message, options.full), allow_nan=True))
+            left = left - 1 if left is not None else None
+            if left == 0:
+                break
+        return LOST if log.lost() else 0
+
+
+def kind_of(log: Recording, name: str, type_name: str) -> type[Message]:
+    """The message class of a stream. Raises RecordingError for one that is not installed here."""
+    kind = getattr(foveate.messages, type_name, None)
+    if not isinstance(kind, type) or not issubclass(kind, Message):
+        raise RecordingError(f"{log.path}: '{name}' holds {type_name or 'an unnamed type'}, which is not known here")
+    return kind
+
+
+def plain(value: Any, full: bool) -> Any:
+    """A message as JSON can hold it."""
+    if is_dataclass(value):
+        return {item.name: plain(getattr(value, item.name), full) for item in fields(value)}
+    if not isinstance(value, np.ndarray):
+        return value
+    if full or value.size <= _SHORT:
+        return value.tolist()
+    numbers = value.astype(np.float64) if value.dtype.kind in "fiub" else np.zeros(1)
+    return {
+        "shape": list(value.shape), "dtype": str(value.dtype), "min": float(np.nanmin(numbers)),
+        "max": float(np.nanmax(numbers)), "mean": round(float(np.nanmean(numbers)), 6),
+    }  # fmt: skip

@@ -1,0 +1,101 @@
+"""Poses as TUM trajectories, frames as a TUM RGB-D folder.
+
+The formats: https://cvg.cit.tum.de/data/datasets/rgbd-dataset/file_formats
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foveate.errors import RecordingError
+from foveate.messages import DepthFrame, Frame, Imu, Message, Pose
+from foveate.recording import Recording
+from foveate_logbook.formats.export_images import write_png
+from foveate_logbook.formats.export_streams import Progress, appearing, counted, in_order, kinds_of
+from foveate_logbook.formats.folders import TUM_DEPTH_M
+
+_LISTS: dict[type[Message], tuple[str, str]] = {
+    Frame: ("rgb", "timestamp filename"),
+    DepthFrame: ("depth", "timestamp filename"),
+    Pose: ("groundtruth", "timestamp tx ty tz qx qy qz qw"),
+    Imu: ("accelerometer", "timestamp ax ay az"),
+}
+
+
+def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> list[str]:
+    """One stream of Pose alone: the trajectory file `to`; otherwise the folder `to`, one stream of a kind.
+
+    Times are seconds of Unix time with nine digits. Depth is in 1/5000 m: beyond 13.1 m it becomes 0. Returns lines
+    saying what was written. Raises RecordingError, BackendMissing.
+    """
+    kinds = kinds_of(log, streams)
+    chosen: dict[str, type[Message]] = {}
+    for name, kind in kinds.items():
+        if kind in chosen.values():
+            raise RecordingError(f"{to}: a TUM folder has one stream of {kind.__name__}: leave out '{name}' or others")
+        if kind in _LISTS:
+            chosen[name] = kind
+    if not chosen:
+        raise RecordingError(f"{log.path}: none of {', '.join(streams) or 'no streams'} has a place in a TUM folder")
+    alone = list(chosen.values()) == [Pose]
+    writer = _Writer(log.wall_start_ns)
+    with appearing(to) as place:
+        if not alone:
+            place.mkdir()
+        for name, _, message in in_order(log, chosen, progress):
+            writer.add(name, message, place)
+        for name, kind in chosen.items():
+            listed, columns = _LISTS[kind]
+            rows = [text for _, text in sorted(writer.rows.get(name, []))]
+            text = "\n".join([f"# {name}", f"# {columns}", *rows, ""])
+            (place if alone else place / f"{listed}.txt").write_text(text, "utf-8")
+    lines = []
+    for name, kind in chosen.items():
+        file = to if alone else to / f"{_LISTS[kind][0]}.txt"
+        lines.append(f"{file}: {name}, {counted(len(writer.rows.get(name, [])), 'line')}")
+    lines += [f"{name}: {text}" for name, text in sorted(writer.notes.items())]
+    return lines + [f"{n}: left out, TUM has no {k.__name__}" for n, k in kinds.items() if n not in chosen]
+
+
+class _Writer:
+    """Writes images as they come and keeps the lines of the lists."""
+
+    def __init__(self, start_ns: int) -> None:
+        self._start_ns = start_ns
+        self.rows: dict[str, list[tuple[int, str]]] = {}
+        self.notes: dict[str, str] = {}
+
+    def add(self, name: str, message: Message, folder: Path) -> None:
+        t_ns = self._start_ns + message.stamp.t_ns
+        if t_ns < 0:
+            raise RecordingError(f"{name}: a stamp before 1970 ({t_ns} ns) cannot be written")
+        time = f"{t_ns // 1_000_000_000}.{t_ns % 1_000_000_000:09d}"
+        rows = self.rows.setdefault(name, [])
+        if isinstance(message, Frame | DepthFrame):
+            listed = _LISTS[type(message)][0]
+            (folder / listed).mkdir(exist_ok=True)
+            file = f"{listed}/{time}.png"
+            image = message.image if isinstance(message, Frame) else self._depth(name, message)
+            write_png(folder / file, image)
+            rows.append((t_ns, f"{time} {file}"))
+        elif isinstance(message, Pose):
+            rows.append((t_ns, f"{time} {_numbers(message.position_m)} {_numbers(message.orientation)}"))
+        elif isinstance(message, Imu):
+            rows.append((t_ns, f"{time} {_numbers(message.acceleration_m_s2)}"))
+            self.notes[name] = "angular velocity left out, TUM has none"
+
+    def _depth(self, name: str, message: DepthFrame) -> Any:
+        exact = message.depth * (message.scale_m / TUM_DEPTH_M)
+        units = np.rint(exact)
+        if units.max(initial=0) > 65535:
+            self.notes[name] = "depth beyond 13.107 m became 0, the format ends there"
+        elif np.abs(exact - units).max(initial=0) > 1e-6:
+            self.notes.setdefault(name, "depth rounded to 0.2 mm")
+        return np.where(units <= 65535, units, 0).astype(np.uint16)
+
+
+def _numbers(values: Any) -> str:
+    return " ".join(repr(float(value)) for value in values)
