@@ -9,6 +9,7 @@ import random
 import struct
 import tracemalloc
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -543,6 +544,53 @@ def test_rec3_a_damaged_preamble_hides_no_stream(closed: bool, sixty: dict[bool,
                 wrong.append((at, "streams"))
         made.path.write_bytes(original)
     assert not wrong, f"{len(wrong)}: {wrong[:6]}"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param("chunk", marks=pytest.mark.xfail(strict=True, reason="ValueError and struct.error get out")),
+        "batch",
+        pytest.param("index", marks=pytest.mark.xfail(strict=True, reason="MemoryError and OverflowError get out")),
+    ],
+)
+def test_a_file_whose_checksums_were_made_to_fit_raises_typed_errors_only(
+    part: str, sixty: dict[bool, Written]
+) -> None:
+    """Somebody has changed the file on purpose."""
+    made, rng = sixty[part == "index"], random.Random(9)
+    data = made.path.read_bytes()
+    untyped: Counter[str] = Counter()
+    for _ in range(600):
+        made.path.write_bytes(forged(data, made, part, rng))
+        try:
+            with Recording(made.path) as log:
+                sum(len(raw.data) for raw in log.file.messages())
+                assert log.lost() is not None and log.notes() is not None and log.streams() is not None
+        except RecordingError:
+            pass
+        except Exception as error:
+            untyped[f"{type(error).__name__}: {str(error)[:40]}"] += 1
+    assert not untyped, f"{untyped.total()} of 600: {untyped.most_common(5)}"
+
+
+def forged(data: bytes, made: Written, part: str, rng: random.Random) -> bytes:
+    """One to three bytes changed in a chunk, a batch record or the index, and its checksum made right again."""
+    out = bytearray(data)
+    number = rng.choice([0, rng.randrange(len(made.begins))])
+    batch_at, chunk_at = made.begins[number], made.begins[number] + mcap.BATCH_BYTES
+    foot = len(data) - mcap.FOOTER_BYTES
+    index_at = struct.unpack_from("<Q", data, foot + mcap.RECORD_HEAD.size)[0]
+    begin, end, crc_at, crc_from = {
+        "chunk": (chunk_at + mcap.CHUNK_HEAD.size, made.ends[number], chunk_at + 33, chunk_at + mcap.CHUNK_HEAD.size),
+        "batch": (batch_at + 25, chunk_at - 4, chunk_at - 4, batch_at + mcap.RECORD_HEAD.size),
+        "index": (index_at, foot, foot + 25, index_at),
+    }[part]
+    for _ in range(rng.randint(1, 3)):
+        out[rng.randrange(begin, end)] = rng.choice([0, 255, rng.randrange(256)])
+    covered = out[crc_from : crc_at if part == "index" else end]
+    struct.pack_into("<I", out, crc_at, zlib.crc32(covered))
+    return bytes(out)
 
 
 def test_a_file_of_something_else_is_refused_by_name(tmp_path: Path) -> None:
