@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from foveate.errors import FoveateError
+from foveate.errors import BackendMissing, FoveateError
 
 
 class NotInstalled(FoveateError):
@@ -32,6 +33,14 @@ def load(group: str, name: str) -> Any:
         return points[name].load()
     except ImportError as error:
         raise NotInstalled(f"'{name}' cannot be imported: {error}") from error
+
+
+def optional(module: str, who: str, extra: str) -> Any:
+    """A package that not every installation has. Raises BackendMissing naming the extra to install."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise BackendMissing(who, module, extra) from None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from annotated_types import Gt
 
+from foveate.catalog import optional
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
 from foveate.errors import EndOfStream, NotFound, ProtocolError, StateError
@@ -14,7 +15,6 @@ from foveate.messages import Frame, Stamp
 from foveate.node import Folder, Unit
 from foveate_calibration.pinhole import Pinhole
 from foveate_drivers.cameras.base import Camera
-from foveate_drivers.cameras.opencv import import_cv2
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
@@ -70,7 +70,7 @@ class VideoFile(_Pictures):
         self._capture: Any = None
 
     def open(self, clock: Clock) -> None:
-        cv2 = import_cv2(self.uri)
+        cv2 = optional("cv2", self.uri, "vision")
         self._capture = cv2.VideoCapture(str(self._path))
         if not self._capture.isOpened():
             raise ProtocolError(self.uri, "open", "not a video that OpenCV can decode")
@@ -87,7 +87,7 @@ class VideoFile(_Pictures):
     def _picture(self, index: int) -> Any:
         ok, image = self._capture.read()
         if not ok and self._loop and index > 0:
-            self._capture.set(import_cv2(self.uri).CAP_PROP_POS_FRAMES, 0)
+            self._capture.set(optional("cv2", self.uri, "vision").CAP_PROP_POS_FRAMES, 0)
             ok, image = self._capture.read()
         return image if ok else None
 
@@ -116,7 +116,7 @@ class ImageFolder(_Pictures):
         self._clock = None
 
     def _load(self, path: Path) -> Any:
-        cv2 = import_cv2(self.uri)
+        cv2 = optional("cv2", self.uri, "vision")
         image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE if self._gray else cv2.IMREAD_COLOR)
         if image is None:
             raise ProtocolError(self.uri, "read", f"{path.name} is not a readable image")

@@ -7,22 +7,14 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
+from foveate.catalog import optional
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
-from foveate.errors import BackendMissing, Disconnected, NotFound, NotSupported, StateError
+from foveate.errors import Disconnected, NotFound, NotSupported, StateError
 from foveate.messages import Frame, Stamp
 from foveate.node import Unit
 from foveate_calibration.pinhole import Pinhole
 from foveate_drivers.cameras.base import Camera
-
-
-def import_cv2(uri: str) -> Any:
-    """OpenCV, or BackendMissing naming the extra."""
-    try:
-        import cv2
-    except ImportError:
-        raise BackendMissing(uri, "cv2", "vision") from None
-    return cv2
 
 
 class OpenCVCamera(Camera):
@@ -47,7 +39,7 @@ class OpenCVCamera(Camera):
         self._seq = 0
 
     def open(self, clock: Clock) -> None:
-        cv2 = import_cv2(self.uri)
+        cv2 = optional("cv2", self.uri, "vision")
         index: int | str = int(self._address) if self._address.isdigit() else self._address
         if isinstance(index, str) and not index.startswith("/dev/"):
             raise NotFound(self.uri, "open", "give a number or a path under /dev; a video file is 'file:PATH'")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from foveate.catalog import optional
 from foveate.errors import RecordingError
 from foveate.messages import Frame, Message
 from foveate.recording import Recording
-from foveate_drivers.cameras.opencv import import_cv2
 from foveate_logbook.formats.export_streams import Progress, appearing, counted, in_order, kinds_of
 
 _CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
@@ -22,7 +22,7 @@ def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> l
     A video has one rate: the median of the times between frames. Returns lines saying what was written.
     Raises RecordingError, BackendMissing.
     """
-    cv2 = import_cv2(str(to))
+    cv2 = optional("cv2", str(to), "vision")
     codec = _CODECS.get(to.suffix.lower())
     if codec is None:
         raise RecordingError(f"{to}: no video format known by that name; use {', '.join(_CODECS)}")

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from foveate.catalog import optional
 from foveate.errors import RecordingError
 from foveate.messages import DepthFrame, Frame, Imu, Message, Pose
-from foveate_drivers.cameras.opencv import import_cv2
 from foveate_logbook.formats.channels import Arrival, Channel, ChannelLog, Decoder, Undecodable
 from foveate_logbook.formats.pixels import packed_image
 
@@ -114,7 +114,7 @@ class TumFolder(_ListedLog):
         return [packed_image(self._content(data), at, at.stamp())]
 
     def _depth(self, data: bytes, at: Arrival) -> Iterable[Message]:
-        cv2 = import_cv2(str(self.path))
+        cv2 = optional("cv2", str(self.path), "vision")
         content = np.frombuffer(self._content(data), np.uint8)
         depth = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
         if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.catalog import optional
 from foveate.messages import DepthFrame, Frame, Message, Stamp
-from foveate_drivers.cameras.opencv import import_cv2
 from foveate_logbook.formats.channels import Arrival, Undecodable
 
 MILLIMETRE = 0.001
@@ -41,11 +41,11 @@ def raw_image(
         return _frame(image[..., 0] if _PLAIN[name] == 1 else image, at, stamp)
     if name in _COLOR:
         size, code = _COLOR[name]
-        cv2 = import_cv2(at.topic)
+        cv2 = optional("cv2", at.topic, "vision")
         rows = np.ascontiguousarray(_rows(flat, width, height, step, size))
         return _frame(cv2.cvtColor(rows, getattr(cv2, code)), at, stamp)
     if name.startswith("bayer_") and name[6:10] in _BAYER and name[10:] in ("8", "16"):
-        cv2 = import_cv2(at.topic)
+        cv2 = optional("cv2", at.topic, "vision")
         size = int(name[10:]) // 8
         mosaic = _rows(flat, width, height, step, size)[..., 0 if size == 1 or big_endian else 1]
         code = getattr(cv2, f"COLOR_Bayer{_BAYER[name[6:10]]}2BGR")
@@ -79,7 +79,7 @@ def packed_image(data: Any, at: Arrival, stamp: Stamp, *, encoding: str = "", sw
 
     `swapped`: its colours were packed as if red were blue.
     """
-    cv2 = import_cv2(at.topic)
+    cv2 = optional("cv2", at.topic, "vision")
     image = _decoded(cv2, data)
     if image.dtype == np.uint16 and image.ndim == 2:
         return wide_image(image, encoding or "16uc1", at, stamp)
@@ -106,7 +106,7 @@ def packed_depth(data: Any, encoding: str, at: Arrival, stamp: Stamp) -> DepthFr
     else:
         a, b = (float(value) for value in content[4:12].view("<f4"))
         content = content[12:]
-    packed = _decoded(import_cv2(at.topic), content)
+    packed = _decoded(optional("cv2", at.topic, "vision"), content)
     if packed.dtype != np.uint16 or packed.ndim != 2:
         raise Undecodable(f"compressed depth of {packed.dtype} and shape {packed.shape}, not 16 bits")
     if encoding.upper().startswith("32FC1"):

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from foveate.catalog import optional
 from foveate.errors import RecordingError
 from foveate.messages import Frame, Message, Stamp
-from foveate_drivers.cameras.opencv import import_cv2
 from foveate_logbook.formats.base import Log, Topic
 
 SUFFIXES = {".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv"}
@@ -21,7 +21,7 @@ class VideoLog(Log):
     def __init__(self, path: Path) -> None:
         """Raises RecordingError, BackendMissing."""
         super().__init__(path)
-        self._cv2 = import_cv2(str(path))
+        self._cv2 = optional("cv2", str(path), "vision")
         capture = self._capture()
         rate = float(capture.get(self._cv2.CAP_PROP_FPS))
         self._count = max(int(capture.get(self._cv2.CAP_PROP_FRAME_COUNT)), 0)
