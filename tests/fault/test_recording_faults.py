@@ -246,6 +246,11 @@ def wait_until_it_grows(runner: Runner, log: Path, size: int) -> None:
         runner.listen(0.005)
 
 
+def moment_s(rng: random.Random) -> float:
+    """1 to 500 ms, as many below 22 ms as above."""
+    return float(0.001 * 500 ** rng.random())
+
+
 # REC1: killed -----------------------------------------------------------------------------------------------------
 
 
@@ -269,7 +274,7 @@ def test_rec1_a_killed_writer_has_lost_nothing_it_acknowledged(runs: int, runner
         path = tmp_path / "killed.mcap"
         path.unlink(missing_ok=True)
         child = runner.start("write", path, seed)
-        runner.listen(rng.uniform(0.001, 0.5))
+        runner.listen(moment_s(rng))
         if runner.acknowledged:
             check_prefix(path, seed, runner.acknowledged)  # also of a file that is being written
         os.kill(child, signal.SIGKILL)
@@ -292,7 +297,7 @@ def test_rec1_a_killed_writer_has_lost_nothing_it_acknowledged(runs: int, runner
         f"{runs} kills: {acknowledged} acknowledged messages, 0 lost; {torn} torn batches; at most {unacknowledged} "
         f"accepted ones not yet written; largest file {largest / 1e6:.1f} MB"
     )
-    assert acknowledged > 100 * runs / 25
+    assert acknowledged > 40 * runs
 
 
 def test_rec1_a_writer_killed_within_a_write_leaves_a_torn_batch(runner: Runner, tmp_path: Path) -> None:
@@ -327,7 +332,7 @@ def test_rec1_a_killed_run_is_replayed_and_verified(
         log_path = folder / "run.mcap"
         child = run_small(runner, graph_file, folder)
         wait_until_it_grows(runner, log_path, 300_000)
-        runner.listen(rng.uniform(0.001, 0.5))
+        runner.listen(moment_s(rng))
         with Recording(log_path) as log:  # while it is being written
             assert log.streams() and not log.file.damages
         os.kill(child, signal.SIGKILL)
@@ -418,7 +423,7 @@ def test_rec4_a_full_disk_costs_only_what_does_not_fit(
     assert exit_code(whole.result) == 0 and whole.check_file() == 2 * COUNT and not caplog.records
     size, start = whole.path.stat().st_size, first_batch(whole.path)
     rng, kept, lines = random.Random(4), [], Counter[int]()
-    for number in range(10):
+    for number in range(8):
         disk = Disk(rng.randint(start, size - 150_000), rng, short=bool(number % 2))
         caplog.clear()
         with monkeypatch.context() as patch:
@@ -433,8 +438,8 @@ def test_rec4_a_full_disk_costs_only_what_does_not_fit(
         unwritten = [r for r in caplog.records if "No space left on device; the run goes on" in r.getMessage()]
         assert len(unwritten) == 1
         lines[len(caplog.records)] += 1
-    print(f"10 full disks: {min(kept)} to {max(kept)} of {2 * COUNT} messages kept; runs by error lines {dict(lines)}")
-    assert len(set(kept)) > 5
+    print(f"8 full disks: {min(kept)} to {max(kept)} of {2 * COUNT} messages kept; runs by error lines {dict(lines)}")
+    assert len(set(kept)) > 4
 
 
 def first_batch(path: Path) -> int:
@@ -623,19 +628,19 @@ def test_rec4_a_small_disk(runner: Runner, graph_file: Path, tmp_path: Path) -> 
 
 
 def synced_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """A file of 100 batches; (size, messages in it) at each time that the disk was asked to keep it."""
+    """A file of 60 batches; (size, messages in it) at each time that the disk was asked to keep it."""
     synced: list[tuple[int, int]] = []
     writer = McapWriter(path, channels(), {"graph.yaml": ("application/yaml", b"foveate: 1\n")}, {})
     monkeypatch.setattr(os, "fdatasync", lambda handle: synced.append((os.fstat(handle).st_size, writer.acknowledged)))
     number, rng = 0, random.Random(5)
-    for batch in range(100):
+    for batch in range(60):
         for _ in range(rng.randint(1, 6)):
             channel, data = message_of(5, number)
             writer.tally[mcap.TALLY_COUNTERS * (channel - 1)] += 1
             writer.add(channel, number, number, number, [data])
             number += 1
         writer.flush()
-        if batch % 5 == 0:
+        if batch % 3 == 0:
             writer.sync()
     writer.close()
     return synced
@@ -839,7 +844,7 @@ def test_rec7_a_signal_at_any_moment_closes_the_file(
             folder = tmp_path / f"{number}-{len(tries)}"
             child = run_small(runner, graph_file, folder)
             wait_until_it_grows(runner, folder / "run.mcap", 1)
-            runner.listen(rng.uniform(0.001, 0.5))
+            runner.listen(moment_s(rng))
             begun = time.monotonic()
             os.kill(child, (signal.SIGINT, signal.SIGTERM)[number % 2])
             code = runner.end()

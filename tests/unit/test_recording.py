@@ -250,12 +250,12 @@ def test_memory_does_not_grow_with_the_messages(tmp_path: Path) -> None:
         yield
 
     peaks = {}
-    for batches in (500, 2500):  # 10,000 and 50,000 messages; the larger index leaves memory for a file
+    for batches in (300, 1500):  # 6,000 and 30,000 messages; the larger index leaves memory for a file
         path = tmp_path / f"{batches}.mcap"
         peaks[batches] = (peak_bytes(writing(path, batches)), peak_bytes(reading(path, batches * 20)))
-    print(f"peak bytes of writing and reading 10,000 messages {peaks[500]}, 50,000 {peaks[2500]}")
-    assert peaks[2500][0] < peaks[500][0] + 1_200_000, "more than the index's 1-MB spool"
-    assert peaks[2500][1] < peaks[500][1] + 2000 * 50 + 2**20, "more than five numbers a batch and a block of the index"
+    print(f"peak bytes of writing and reading 6,000 messages {peaks[300]}, 30,000 {peaks[1500]}")
+    assert peaks[1500][0] < peaks[300][0] + 1_200_000, "more than the index's 1-MB spool"
+    assert peaks[1500][1] < peaks[300][1] + 1200 * 50 + 2**20, "more than five numbers a batch and a block of the index"
 
 
 FRAME = np.zeros((1080, 1920, 3), np.uint8)  # 6.2 MB
@@ -506,13 +506,13 @@ def test_rec3_one_wrong_byte_costs_its_batch_at_most_and_is_counted(closed: bool
     ],
 )
 def test_rec3_a_damaged_preamble_costs_no_message(closed: bool, sixty: dict[bool, Written]) -> None:
-    """One bit in every byte before the first batch, and every value of the low bytes of each record's length."""
+    """One bit in every byte before the first batch, and every fifth value of the low bytes of each record's length."""
     made = sixty[closed]
     data = made.path.read_bytes()
     cases = [(at, data[at] ^ 0x40) for at in range(len(mcap.MAGIC), made.begins[0])]
     at = len(mcap.MAGIC)
     while at < made.begins[0]:
-        cases += [(at + byte, value) for byte in (1, 2) for value in range(256)]
+        cases += [(at + byte, value) for byte in (1, 2) for value in range(0, 256, 5)]
         at += mcap.RECORD_HEAD.size + mcap.RECORD_HEAD.unpack_from(data, at)[1]
     wrong = []
     handle = os.open(made.path, os.O_RDWR)
