@@ -34,10 +34,11 @@ class Changed(FoveateError):
         )
 
 
-def changes(seal: Mapping[str, Any], now: Mapping[str, Any], asked: set[str]) -> list[Change]:
+def changes(seal: Mapping[str, Any], now: Mapping[str, Any], asked: set[str], fed: set[str]) -> list[Change]:
     """All differences between the seal and `seal.provenance` of the graph that would run.
 
-    `asked`: parameters (`node.param`) and nodes that the user changed by name. Files of devices that are not
+    `asked`: parameters (`node.param`) and nodes that the user changed by name; `fed`: nodes whose outputs come from
+    the recording, so that their wires do not matter. Files of devices that are not
     opened in a replay may be absent.
     """
     found = []
@@ -53,7 +54,7 @@ def changes(seal: Mapping[str, Any], now: Mapping[str, Any], asked: set[str]) ->
         a, b = (_digest(side["files"][name]) for side in (seal, now))
         if a != b:
             found.append(Change("file", name, f"sha256 {a[:12]}", f"sha256 {b[:12]}", False))
-    for name in sorted((set(seal.get("nodes", [])) & set(now["nodes"])) - other):
+    for name in sorted((set(seal.get("nodes", [])) & set(now["nodes"])) - other - fed):
         a, b = (", ".join(_wires_of(side, name)) for side in (seal, now))
         if a != b:
             found.append(Change("wires", name, a or "none", b or "none", name in asked))

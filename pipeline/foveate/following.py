@@ -34,6 +34,12 @@ class Shelf:
     there: dict[int, Message] = field(default_factory=dict)
     void: set[int] = field(default_factory=set)  # messages that came in the recorded run and not in this one
     delivered: int = 0  # the newest one that a step has consumed
+    newest: int = 0  # the newest one that has come, or that will not come
+    ended: bool = False  # no more will come
+
+    def is_void(self, sequence: int) -> bool:
+        """Whether a message came in the recorded run and will not come in this one."""
+        return sequence not in self.there and (sequence in self.void or self.ended)
 
     def put(self, sequence: int, message: Message | None) -> None:
         if message is None:
@@ -49,6 +55,7 @@ class Shelf:
             del self.there[number]
             if number > self.delivered:
                 ledger.drop("as recorded")
+        self.void = {n for n in self.void if n >= sequence}
 
     def deliver(self, sequences: list[int]) -> list[Message]:
         for number in sequences:
@@ -148,7 +155,7 @@ class FollowingExecutor(VirtualExecutor):
         for wire, sequences in wanted.items():
             shelf = shelves[wire]
             absent = [n for n in sequences if n not in shelf.there]
-            if any(n in shelf.void for n in absent):
+            if any(shelf.is_void(n) for n in absent):
                 self._skip(
                     place, step, f"{shelf.inlet.wire.source}.{shelf.inlet.wire.output} #{absent[0]} did not come"
                 )
@@ -244,9 +251,22 @@ class FollowingExecutor(VirtualExecutor):
         now = self._clock.now_ns()
         for output, message in pending:
             place.station.number(output, now, place.given)
+            number = recorded or place.station.sent[output]
             for target, inlet in place.station.targets[output]:
-                self._give(target, inlet, recorded or place.station.sent[output], now, message)
+                shelf = self._shelves.get(target.name, {}).get(self._numbers.get(str(inlet.wire), -1))
+                if shelf is not None:  # what the recording lacks will not come
+                    shelf.void.update(range(shelf.newest + 1, number))
+                    shelf.newest = number
+                self._give(target, inlet, number, now, message)
         super()._done(place)
+
+    def _end(self, place: Place) -> None:
+        super()._end(place)
+        for targets in place.station.targets.values():
+            for target, inlet in targets:
+                if target.name in self._shelves:
+                    self._shelves[target.name][self._numbers[str(inlet.wire)]].ended = True
+                    self._push(self._clock.now_ns(), self._try, self._places[target.name])
 
     def _skip(self, place: Place, step: Step, why: str) -> None:
         """A step whose messages do not exist this time: nothing it gave will come either."""

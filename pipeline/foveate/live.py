@@ -135,7 +135,7 @@ class LiveExecutor:
                 seat.thread.join(max(0.0, (deadline - self._clock.now_ns()) / 1e9))
                 if seat.thread.is_alive():
                     stuck.append(name)
-        if RECORDER in self._seats and RECORDER not in stuck and self._failure is None:
+        if RECORDER in self._seats and RECORDER not in stuck and self._seats[RECORDER].station.stats.state != "failed":
             self._empty_recorder(self._seats[RECORDER].station)
         return stuck
 

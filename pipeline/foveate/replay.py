@@ -19,7 +19,7 @@ from foveate.graph import Graph, NodeSpec, Record
 from foveate.messages import Message
 from foveate.node import Node, Port, Schema, schema_of
 from foveate.recording.recording import Recording
-from foveate.recording.seal import provenance, sha256_of
+from foveate.recording.seal import provenance
 from foveate.run import Run
 from foveate.verify import Verifier
 from foveate.yaml_source import read_file
@@ -76,7 +76,9 @@ class Replay:
         settings, swaps = list(settings), dict(swaps or {})
         whole = load(log, graph, settings, swaps, [*allowed, *_sealed_folders(log)])
         asked = {text.partition("=")[0].strip() for text in settings} | set(swaps)
-        self.changes: list[Change] = changes(log.seal, provenance(whole, "replay"), asked)
+        now = provenance(whole, "replay")
+        fed = replaced_nodes(whole, set(nodes))
+        self.changes: list[Change] = changes(log.seal, now, asked, fed)
         refused = [change for change in self.changes if not change.asked]
         if refused and not allow_changes:
             raise Changed(log.path, refused)
@@ -85,7 +87,8 @@ class Replay:
             raise RecordingError(f"--nodes: the graph has no node '{unknown[0]}'; it has {', '.join(whole.nodes)}")
         self.graph, self.sources = substitute(whole, log, set(nodes))
         if not allow_gaps:
-            refuse_gaps(log, whole, self.graph, set(self.sources))
+            refuse_gaps(log, self.graph, set(self.sources))
+        self.seal = {**provenance(self.graph, "replay"), **{key: now[key] for key in ("parameters", "files", "uses")}}
         self.run = Run(self.graph, "virtual", replace=self.sources, open_devices=False, wall_start_ns=log.wall_start_ns)
         recorded = whole.record.tolerances if whole.record is not None else {}
         self.verifier = Verifier(log, self.graph, {**recorded, **(tolerances or {})})
@@ -138,22 +141,26 @@ def _swapped(text: str, swaps: dict[str, str], path: Path) -> str:
 
 
 def _sealed_folders(log: Recording) -> list[Path]:
-    """Folders outside `launch/` whose sealed files are still what they were."""
+    """Folders outside `launch/` that the recorded graph named files in; what has changed there is refused by hash."""
     found = set()
-    for name, entry in log.seal.get("files", {}).items():
-        path = Path(name)
-        if path.is_absolute() and path.is_file() and sha256_of(path) == entry.get("sha256"):
-            found.add(path.parent)
+    for name in log.seal.get("files", {}):
+        if Path(name).is_absolute():
+            found.add(Path(name).parent)
     return sorted(found)
+
+
+def replaced_nodes(graph: Graph, chosen: set[str]) -> set[str]:
+    """Nodes whose outputs come from the recording: sources, what touches hardware, all but the `chosen`."""
+    return {
+        n for n, spec in graph.nodes.items()
+        if spec.schema.is_source or spec.kind.drives_hardware or (chosen and n not in chosen)
+    }  # fmt: skip
 
 
 def substitute(graph: Graph, log: Recording, chosen: set[str]) -> tuple[Graph, dict[str, Node]]:
     """`graph` with its sources and hardware nodes, and all but the `chosen` ones, fed from `log`."""
     recorded = {stream.name for stream in log.streams()}
-    replaced = {
-        n for n, spec in graph.nodes.items()
-        if spec.schema.is_source or spec.kind.drives_hardware or (chosen and n not in chosen)
-    }  # fmt: skip
+    replaced = replaced_nodes(graph, chosen)
     nodes: dict[str, NodeSpec] = {}
     sources: dict[str, Node] = {}
     for name, spec in graph.nodes.items():
@@ -188,33 +195,40 @@ def _cost(spec: NodeSpec, log: Recording) -> int:
     return int(recorded) if recorded else spec.kind.cost_ns
 
 
-def refuse_gaps(log: Recording, whole: Graph, graph: Graph, sources: set[str]) -> None:
-    """Raises RecordingError if steps consumed messages of a source that are not in the recording."""
-    if log.file.closed and not log.file.damages and not any(
-        entry["dropped"] for entry in log.end.get("ledger", [{"dropped": True}])
-        if entry.get("wire", "").rpartition(" -> ")[2].startswith("record.")
-    ):  # fmt: skip
+def refuse_gaps(log: Recording, graph: Graph, sources: set[str]) -> None:
+    """Raises RecordingError if messages that steps consumed, or steps themselves, are not in the recording."""
+    if _is_whole(log):
         return
-    numbers = {str(w): w for w in graph.wires if w.source in sources}
-    needed = {n: numbers[e["wire"]] for n, e in enumerate(log.seal.get("wires", [])) if e["wire"] in numbers}
-    present: dict[str, set[int]] = {}
-    for wire in needed.values():
-        stream = f"{wire.source}.{wire.output}"
-        if stream not in present:
-            present[stream] = {raw.sequence for raw in log.raw(f"/{stream}")}
+    wires = {str(w): f"{w.source}.{w.output}" for w in graph.wires if w.source in sources}
+    needed = {n: wires[e["wire"]] for n, e in enumerate(log.seal.get("wires", [])) if e["wire"] in wires}
+    present = {stream: {raw.sequence for raw in log.raw(f"/{stream}")} for stream in set(needed.values())}
     absent: dict[str, list[tuple[int, int]]] = {}
-    nodes = log.seal.get("nodes", [])
+    nodes, last = log.seal.get("nodes", []), dict.fromkeys(graph.nodes, 0)
     for step in log.decisions():
-        if not isinstance(step, Step) or nodes[step.node] not in whole.nodes:
+        if not isinstance(step, Step) or nodes[step.node] not in graph.nodes:
             continue
-        for wire_number, sequence in zip(step.inputs[::2], step.inputs[1::2], strict=True):
-            if wire_number in needed and sequence:
-                stream = f"{needed[wire_number].source}.{needed[wire_number].output}"
-                if sequence not in present[stream]:
-                    absent.setdefault(stream, []).append((sequence, step.begun_ns))
+        name = nodes[step.node]
+        if name not in sources and step.number != last[name] + 1:
+            raise RecordingError(
+                f"{log.path}: steps {last[name] + 1} to {step.number - 1} of '{name}' are not in the recording; "
+                "--allow-gaps replays the rest, on a state that may be another"
+            )
+        last[name] = step.number
+        for wire, sequence in zip(step.inputs[::2], step.inputs[1::2], strict=True):
+            if wire in needed and sequence and sequence not in present[needed[wire]]:
+                absent.setdefault(needed[wire], []).append((sequence, step.begun_ns))
     for stream, items in sorted(absent.items()):
         number, t_ns = items[0]
         raise RecordingError(
             f"{log.path}: {len(items)} messages of '{stream}' that the run worked on are not in the recording, first "
             f"#{number} at {t_ns / 1e9:.3f} s; --allow-gaps replays the rest"
         )
+
+
+def _is_whole(log: Recording) -> bool:
+    """Whether nothing can be missing: closed in order, undamaged, nothing dropped on the way into it."""
+    end = log.end
+    if not log.file.closed or log.file.damages or end.get("lost_own") or "cut" in end or "ring_ns" in log.seal:
+        return False
+    record = [e for e in end.get("ledger", []) if e.get("wire", "").rpartition(" -> ")[2].startswith("record.")]
+    return "ledger" in end and not any(entry["dropped"] for entry in record)

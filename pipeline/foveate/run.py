@@ -45,8 +45,8 @@ class Result:
     failure: FoveateError | None = None
     close_failures: list[FoveateError] = field(default_factory=list)
     stopped_by: str = "end"  # "end" | "duration" | "signal" | "failure"
-    recordings: list[Path] = field(default_factory=list)
     budgets: list[Budget] = field(default_factory=list)
+    recorder: Recorder | None = None
 
     @property
     def wires(self) -> list[WireReport]:
@@ -82,7 +82,13 @@ class Result:
     def unrecorded(self) -> int:
         """Messages that should be in the recording and are not: the disk was full or too slow."""
         record = [wire.dropped for wire in self.wires if f" -> {RECORDER}." in wire.wire]
-        return sum(dropped.get(reason, 0) for dropped in record for reason in ("full", "unwritten"))
+        lost = sum(dropped.get(reason, 0) for dropped in record for reason in ("full", "unwritten"))
+        return lost + (self.recorder.lost_own if self.recorder is not None else 0)
+
+    @property
+    def recordings(self) -> list[Path]:
+        """What was recorded."""
+        return self.recorder.files if self.recorder is not None else []
 
 
 class Executor(Protocol):
@@ -116,6 +122,7 @@ class Run:
         if self.meter.budgets:
             self.log.listeners.append(self.meter.add)
         self.trouble: Callable[[str], None] = lambda why: None  # told of failures and missed budgets as they happen
+        self._recorder: Recorder | None = None
         self._connect(None)
         self._open_devices = open_devices
         costs = {name: spec.cost_ns for name, spec in graph.nodes.items()}
@@ -126,6 +133,7 @@ class Run:
 
     def add_recorder(self, recorder: Recorder) -> None:
         """Record what the graph's `record` block names. Call before `execute`."""
+        self._recorder = recorder
         self._connect(recorder)
         for station in self.stations.values():
             if station.name != RECORDER:
@@ -171,7 +179,7 @@ class Run:
         finally:
             problems = self._close(opened_nodes, opened_devices)
         self.meter.finish()
-        return Result(self.clock.now_ns(), self.stations, failure, problems, why, budgets=self.meter.budgets)
+        return Result(self.clock.now_ns(), self.stations, failure, problems, why, self.meter.budgets, self._recorder)
 
     def _open(self, devices: list[Device], nodes: list[str]) -> None:
         for device in self.devices.values() if self._open_devices else ():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveate.decisions import Step, StepLog
@@ -197,6 +198,13 @@ def failure(station: Station, arguments: Mapping[str, Any], error: BaseException
 
 class Recorder(Node):
     """The sink that every recorded stream ends at; takes one message at a time."""
+
+    lost_own = 0  # batches of decisions that were not written
+
+    @property
+    def files(self) -> list[Path]:
+        """What was written."""
+        return []
 
     def connect(self, run: Run) -> None:
         """Called once when the stations are made: the run that it records."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from foveate import codec
 from foveate.comparing import Difference, difference
 from foveate.decisions import Step
+from foveate.errors import RecordingError
 from foveate.graph import Graph
 from foveate.messages import Message
 from foveate.recording.mcap_file import RawMessage
@@ -55,9 +56,14 @@ class Verifier:
     """Watches a replay. Streams that were not recorded are not compared."""
 
     def __init__(self, log: Recording, graph: Graph, tolerances: Mapping[str, float]) -> None:
-        """`tolerances`: absolute, by stream; the others must be equal byte for byte."""
+        """`tolerances`: absolute, by stream; the others must be equal byte for byte. Raises RecordingError."""
         self.streams: dict[str, StreamVerdict] = {}
         self.first: First | None = None
+        self._ended = False
+        recorded = {stream.name for stream in log.streams()}
+        for name in tolerances:
+            if name not in recorded:
+                raise RecordingError(f"{log.path}: a tolerance for '{name}', which was not recorded")
         self._log = log
         self._kinds: dict[str, type[Message]] = {}
         self._expected: dict[str, Iterator[RawMessage]] = {}
@@ -136,19 +142,28 @@ class Verifier:
             inputs.append(f"{target.rpartition('.')[2]} = {source} #{sequence}" if sequence else f"{target} = nothing")
         self.first = First(stream, number, text, step, inputs)
 
-    def finish(self, whole: bool) -> None:
-        """Count recorded messages that no step of the replay gave; of a killed run the last have no decision."""
+    def finish(self, ended: bool, closed: bool) -> None:
+        """Count recorded messages that no step of the replay gave.
+
+        `ended`: the replay came to its end; `closed`: so did the run (of a killed one the last have no decision).
+        """
+        self._ended = ended
         for stream, verdict in self.streams.items():
             if stream not in self._expected:
                 self._recorded(stream, 0)
             rest = self._next.get(stream)
-            while rest is not None and whole:
+            while rest is not None and closed:
                 verdict.missing += 1
                 rest = next(self._expected[stream], None)
 
     @property
     def good(self) -> bool:
-        return all(verdict.good for verdict in self.streams.values())
+        return self._ended and self.compared > 0 and all(verdict.good for verdict in self.streams.values())
+
+    @property
+    def compared(self) -> int:
+        """Messages that could be compared."""
+        return sum(verdict.compared for verdict in self.streams.values())
 
     def lines(self) -> list[str]:
         """The verdict on every stream, then the first difference with its step and inputs."""
@@ -161,5 +176,7 @@ class Verifier:
             lines.append(f"first difference: {which} {f.text}")
             lines.append(f"  made by {node} in step {f.step.number} at {f.step.begun_ns / 1e9:.6f} s")
             lines.append(f"  from {', '.join(f.inputs) or 'no input'}")
-        lines.append("verified: the replay gave what was recorded" if self.good else "NOT VERIFIED")
-        return lines
+        if self.good:
+            return [*lines, "verified: the replay gave what was recorded"]
+        why = "" if self.compared else ": there was nothing to compare"
+        return [*lines, f"NOT VERIFIED{why if self._ended else ': the replay did not come to its end'}"]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from foveate.clock import VirtualClock
 from foveate.errors import EndOfStream, FoveateError
 from foveate.messages import Message
-from foveate.station import Station, Taken, failure
+from foveate.station import RECORDER, Station, Taken, failure
 
 _HASTE = 100_000  # steps at one moment of simulated time before the loop is called endless
 
@@ -53,6 +53,19 @@ class VirtualExecutor:
             self._places[name] = place
         for place in self._places.values():
             self._prepare(place)
+        try:
+            return self._loop(duration_ns, stop)
+        finally:
+            self._empty_recorder()
+
+    def _empty_recorder(self) -> None:
+        """Write what the recorder had not taken yet when the run ended."""
+        place = self._places.get(RECORDER)
+        while place is not None and place.station.stats.state != "failed" and place.station.ready(self._clock.now_ns()):
+            taken = place.station.consume(self._clock.now_ns())
+            place.station.run(taken.arguments)
+
+    def _loop(self, duration_ns: int | None, stop: threading.Event) -> str:
         while self._more():
             if stop.is_set():
                 return "signal"

@@ -11,8 +11,8 @@ from pathlib import Path
 from foveate.commands.loading import find
 from foveate.commands.options import DIFFERENT, pair, tolerances
 from foveate.commands.run import StopSignals, end_facts, exit_code
+from foveate.errors import Fault, GraphError
 from foveate.recording import McapRecorder, Recording
-from foveate.recording.seal import provenance
 from foveate.replay import Replay
 from foveate.run import Result
 from foveate.summary import as_json, print_summary
@@ -30,11 +30,11 @@ def main(options: argparse.Namespace) -> int:
             swaps=dict(pair("--swap", text) for text in options.swap), nodes=_names(options.nodes),
             allowed=options.data, allow_changes=options.allow_changes, allow_gaps=options.allow_gaps,
             tolerances=tolerances(options.tolerance),
-            speed=options.speed or 0.0,
+            speed=_speed(options.speed),
         )  # fmt: skip
         replay.run.stop = signals.stop
         result = _execute(replay, options)
-        replay.verifier.finish(log.file.closed and result.stopped_by == "end")
+        replay.verifier.finish(result.stopped_by == "end", log.file.closed)
         lost = log.lost()
     lines = [f"changed: {change}" for change in replay.changes] + replay.executor.reasons
     if options.verify:
@@ -60,7 +60,7 @@ def _execute(replay: Replay, options: argparse.Namespace) -> Result:
     recorder = None
     if graph.record is not None and graph.record.streams and not options.no_record:
         folder = options.output or Path("logs") / f"replay_{datetime.now():%Y%m%d-%H%M%S}"
-        recorder = McapRecorder(folder / "replay.mcap", graph, provenance(graph, "replay"))
+        recorder = McapRecorder(folder / "replay.mcap", graph, replay.seal)
         if recorder.path.exists():
             raise FileExistsError(f"{recorder.path} exists already; choose another folder with --output")
         run.add_recorder(recorder)
@@ -76,7 +76,6 @@ def _execute(replay: Replay, options: argparse.Namespace) -> Result:
             bar.finish()
     if recorder is not None:
         recorder.end(end_facts(result))
-        result.recordings = recorder.files
     return result
 
 
@@ -86,6 +85,12 @@ def _verdict(replay: Replay) -> dict[str, object]:
     if first is not None:
         where = {"stream": first.stream, "number": first.number, "text": first.text, "inputs": first.inputs}
     return {"good": replay.verifier.good, "first": where}
+
+
+def _speed(value: float | None) -> float:
+    if value is not None and not 0 < value < float("inf"):
+        raise GraphError([Fault("--speed", 1, 1, f"'{value:g}' is not a number above 0")])
+    return value or 0.0
 
 
 def _names(text: str | None) -> list[str]:

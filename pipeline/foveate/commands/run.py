@@ -101,7 +101,6 @@ def execute(
                 shown.finish()
     if recorder is not None:
         recorder.end(end_facts(result))
-        result.recordings = recorder.files
     return result
 
 

@@ -39,7 +39,7 @@ class BlackBox(Recorder):
 
     def __init__(self, folder: Path, graph: Graph, ring: Ring, facts: Mapping[str, Any]) -> None:
         """Dumps are `folder/blackbox_001.mcap` and so on; `facts` as for McapRecorder."""
-        self.files: list[Path] = []
+        self._files: list[Path] = []
         self._folder = folder
         self._graph = graph
         self._ring = ring
@@ -52,11 +52,16 @@ class BlackBox(Recorder):
         self._asked: deque[str] = deque()  # why; any thread adds
         self._dump: McapRecorder | None = None
         self._until_ns = 0
+        self.lost_own = 0  # as of McapRecorder
         self._why: list[str] = []
 
     def connect(self, run: Run) -> None:
         self._run = run
         run.trouble = self.trouble
+
+    @property
+    def files(self) -> list[Path]:
+        return list(self._files)
 
     def trouble(self, why: str) -> None:
         """Something went wrong. Any thread may call this."""
@@ -98,9 +103,9 @@ class BlackBox(Recorder):
         while self._asked:
             self._why.append(self._asked.popleft())
         self._until_ns = now_ns + self._ring.keep_ns
-        if self._dump is not None or len(self.files) >= _MOST_FILES:
+        if self._dump is not None or len(self._files) >= _MOST_FILES:
             return
-        path = self._folder / f"blackbox_{len(self.files) + 1:03d}.mcap"
+        path = self._folder / f"blackbox_{len(self._files) + 1:03d}.mcap"
         dump = McapRecorder(path, self._graph, {**self._facts, "ring_ns": self._ring.keep_ns}, owns_ledgers=False)
         try:
             dump.connect(self._run)
@@ -108,7 +113,7 @@ class BlackBox(Recorder):
         except OSError as error:
             _LOG.error("%s: cannot write the black box: %s", path, error.strerror)
             return
-        self.files.append(path)
+        self._files.append(path)
         _LOG.error("%s: writing the last %g s: %s", path, self._ring.keep_ns / 1e9, self._why[-1])
         dump.decide(list(self._steps), list(self._drops))
         for item in self._kept:
@@ -122,6 +127,7 @@ class BlackBox(Recorder):
     def _finish(self, facts: Mapping[str, Any]) -> None:
         assert self._dump is not None
         self._dump.end({**facts, "why": self._why})
+        self.lost_own += self._dump.lost_own
         self._dump = None
         self._why = []
 

@@ -20,7 +20,7 @@ from foveate.errors import NotOurs, RecordingError
 from foveate.recording import mcap_format as mcap
 
 _BLOCK = 1 << 20
-_MAX_ATTACHMENT = 256 << 20
+_MAX_ATTACHMENT = 16 << 20  # read whole before its checksum is known
 
 
 class RawMessage(NamedTuple):
@@ -91,10 +91,12 @@ class McapFile:
             if head[:5] == mcap.MAGIC[:5] and len(head) == len(mcap.MAGIC):
                 raise RecordingError(f"{self.path}: MCAP of a version that is not known here ({head[5:6]!r})")
             raise NotOurs(f"{self.path}: not an MCAP file (its first bytes are {head!r})")
-        first = self._preamble(len(mcap.MAGIC))
+        end = self._preamble(len(mcap.MAGIC))
         if not self._by_index():
-            self._walk(first)
-        if not self.closed:
+            first = self._marker_after(len(mcap.MAGIC))
+            if first is not None and first[0] != end:
+                self._note(min(end, first[0]), abs(first[0] - end), 0, "what stands before the messages is damaged")
+            self._walk(end if first is None else first[0])
             self._describe_from_chunk()
 
     def _preamble(self, at: int) -> int:
@@ -157,8 +159,11 @@ class McapFile:
 
     def _read_summary(self, at: int, end: int) -> None:
         schemas: dict[int, tuple[int, str, str, bytes]] = {}
+        self.channels = {}
         while at < end:
             opcode, length = mcap.RECORD_HEAD.unpack(self._read(at, mcap.RECORD_HEAD.size))
+            if length > end - at:
+                raise ValueError("a record of the index is longer than the index")
             body = memoryview(self._read(at + mcap.RECORD_HEAD.size, length))
             if opcode == mcap.SCHEMA:
                 found = mcap.parse_schema(body)
@@ -169,7 +174,10 @@ class McapFile:
             elif opcode == mcap.STATISTICS:
                 self.counts = mcap.channel_counts(body)
             elif opcode == mcap.CHUNK_INDEX:
-                self._add_row(*mcap.parse_chunk_index(body))
+                row = mcap.parse_chunk_index(body)
+                if row[0] + row[1] > self.size:
+                    raise ValueError("a chunk lies beyond the end of the file")
+                self._add_row(*row)
             elif opcode == mcap.ATTACHMENT_INDEX:
                 self._indexed_attachment(body)
             at += mcap.RECORD_HEAD.size + length
@@ -276,16 +284,20 @@ class McapFile:
 
     def _describe_from_chunk(self) -> None:
         """Streams as the first chunk describes them: there, unlike before it, a checksum covers them."""
-        for row in range(min(len(self._columns[0]), 1)):
-            records = self.chunk(row)
-            schemas: dict[int, tuple[int, str, str, bytes]] = {}
+        records = self.chunk(0) if len(self) else None
+        channels: dict[int, mcap.Channel] = {}
+        schemas: dict[int, tuple[int, str, str, bytes]] = {}
+        try:
             for opcode, body in mcap.split(records) if records is not None else ():
                 if opcode == mcap.SCHEMA:
                     found = mcap.parse_schema(body)
                     schemas[found[0]] = found
                 elif opcode == mcap.CHANNEL:
                     channel = mcap.parse_channel(body, schemas)
-                    self.channels[channel.number] = channel
+                    channels[channel.number] = channel
+        except (ValueError, struct.error):  # its checksum fits: it was written like that
+            return
+        self.channels = channels or self.channels
 
     def _batch(self, row: int) -> mcap.Batch | None:
         return mcap.Batch.parse(self._read(self._columns[0][row] - mcap.BATCH_BYTES, mcap.BATCH_BYTES))
@@ -341,9 +353,12 @@ class McapFile:
             records = self.chunk(row)
             if records is None:
                 continue
-            for message in mcap.messages(records):
-                if (channels is None or message[0] in channels) and begin_ns <= message[2] < end_ns:
-                    yield RawMessage(*message)
+            try:
+                for message in mcap.messages(records):
+                    if (channels is None or message[0] in channels) and begin_ns <= message[2] < end_ns:
+                        yield RawMessage(*message)
+            except (ValueError, struct.error) as error:  # its checksum fits: it was written like that
+                self._note(self._columns[0][row], self._columns[1][row], None, f"a chunk that makes no sense ({error})")
 
     def close(self) -> None:
         if self._fd >= 0:

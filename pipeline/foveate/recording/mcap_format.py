@@ -113,7 +113,7 @@ TALLY_COUNTERS_AT = RECORD_HEAD.size + _TALLY_FIXED.size  # offset of the first 
 
 def bit(channel_number: int) -> int:
     """The bit of a channel in `Batch.streams`."""
-    return 1 << min(channel_number - 1, 63)
+    return 1 << min(max(channel_number - 1, 0), 63)
 
 
 class Cursor:
@@ -235,6 +235,8 @@ def messages(records: memoryview) -> Iterator[tuple[int, int, int, int, memoryvi
     at, end = 0, len(records)
     while at < end:
         opcode, length = RECORD_HEAD.unpack_from(records, at)
+        if at + RECORD_HEAD.size + length > end or (opcode == MESSAGE and length < MESSAGE_FIXED):
+            raise ValueError("a message is longer than its chunk, or too short")
         if opcode == MESSAGE:
             _, _, number, sequence, log_ns, publish_ns = MESSAGE_HEAD.unpack_from(records, at)
             yield number, sequence, log_ns, publish_ns, records[at + MESSAGE_HEAD.size : at + RECORD_HEAD.size + length]

@@ -70,7 +70,8 @@ class McapRecorder(Recorder):
         self._streams: list[str] = []
         self._synced_ns = self._healthy_ns = 0
         self._records = 0
-        self._told = False
+        self._told = self._unsynced = False
+        self.lost_own = 0  # batches of decisions, and states, that the disk did not take
 
     def connect(self, run: Run) -> None:
         self._run = run
@@ -147,7 +148,10 @@ class McapRecorder(Recorder):
         assert self._run is not None
         station = self._run.stations[RECORDER]
         for channel, count in error.lost.items():
-            for _ in range(count if channel <= len(station.inlets) else 0):
+            if channel > len(self._streams):
+                self.lost_own += count
+                continue
+            for _ in range(count):
                 station.inlets[channel - 1].queue.ledger.revoke("unwritten")
         station.stats.problem = f"cannot write: {error.error.strerror or error.error}"
         if not self._told:  # once: on a full disk a small batch may fit now and then
@@ -170,7 +174,9 @@ class McapRecorder(Recorder):
                 try:
                     self._writer.sync()
                 except OSError as error:
-                    _LOG.error("%s: the disk does not keep it: %s", self.path, error.strerror)
+                    if not self._unsynced:
+                        _LOG.error("%s: the disk does not keep it: %s", self.path, error.strerror)
+                    self._unsynced = True
 
     @property
     def files(self) -> list[Path]:
@@ -204,12 +210,13 @@ class McapRecorder(Recorder):
         try:
             self._tell_decisions()
             self._flush()
-            ending = {**facts, "clock": clock_reading(self._run.clock)}
+            ending = {**facts, "lost_own": self.lost_own, "clock": clock_reading(self._run.clock)}
             self._writer.finish({END_NAME: ("application/json", json.dumps(ending).encode())})
         except Unwritten as error:
             self._lose(error)
         except OSError as error:
-            _LOG.error("%s: has no index: %s; it is recovered when it is opened", self.path, error.strerror)
+            if not self._told:
+                _LOG.error("%s: has no index: %s; it is recovered when it is opened", self.path, error.strerror)
         finally:
             for inlet in self._run.stations[RECORDER].inlets if self._owns_ledgers else ():
                 inlet.queue.ledger = Ledger.copy(inlet.queue.ledger)

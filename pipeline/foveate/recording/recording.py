@@ -52,6 +52,7 @@ class Recording:
         if int(self.seal.get("format", FORMAT)) > FORMAT:
             self.file.close()
             raise RecordingError(f"{path}: recorded in format {self.seal['format']}; this foveate reads up to {FORMAT}")
+        self._read_through = False
         self._counts: dict[int, int] | None = dict(self.file.counts) if self.file.closed else None
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -88,8 +89,9 @@ class Recording:
 
     @property
     def counts(self) -> dict[int, int]:
-        """Messages by channel; without an index they are counted by reading the file once."""
-        if self._counts is None:
+        """Messages by channel; of a file without an index, or a damaged one, by reading it once."""
+        if self._counts is None or (self.file.damages and not self._read_through):
+            self._read_through = True
             self._counts = dict.fromkeys(self.file.channels, 0)
             for message in self.file.messages():
                 self._counts[message.channel] = self._counts.get(message.channel, 0) + 1
@@ -160,28 +162,25 @@ class Recording:
             yield json.loads(bytes(raw.data))
 
     def lost(self) -> dict[str, int]:
-        """Messages that were accepted for recording and are not in the file, by stream; "?" where nobody knows which.
+        """Messages that were accepted for recording and are not in the file, by stream.
 
-        Complete after the file has been read once: damage shows when it is read.
+        "?" counts those of which nobody knows the stream: the file was neither closed, nor is its tally there.
+        Reads a file that is damaged or was not closed in order once from end to end.
         """
-        found = {topic.removeprefix("/"): count for topic, count in self._unacknowledged().items() if count}
-        damaged = sum(d.messages or 0 for d in self.file.damages)
-        if damaged or any(d.messages is None for d in self.file.damages):
-            found["?"] = damaged
-        return found
-
-    def _unacknowledged(self) -> dict[str, int]:
-        """By the tally: accepted, not dropped, and never in the file because the process was killed."""
-        if self.file.closed or not self.file.tally:
+        if self.file.closed and not self.file.damages:
             return {}
         present = self.counts
-        names = [c.topic for _, c in sorted(self.file.channels.items())]
-        damaged = sum(d.messages or 0 for d in self.file.damages)
-        found = {}
-        for number, (topic, (accepted, dropped, kept)) in enumerate(zip(names, self.file.tally, strict=False), 1):
-            there = present.get(number, 0) if not damaged else max(kept, present.get(number, 0))
-            found[topic] = max(accepted - dropped - there, 0)
-        return found
+        names = {number: c.topic.removeprefix("/") for number, c in sorted(self.file.channels.items())}
+        if self.file.closed:
+            expected = dict(self.file.counts)
+        elif self.file.tally:
+            expected = {n: accepted - dropped for n, (accepted, dropped, _) in enumerate(self.file.tally, 1)}
+        else:
+            damaged = sum(d.messages or 0 for d in self.file.damages)
+            unknown = any(d.messages is None for d in self.file.damages)
+            return {"?": damaged} if damaged or unknown else {}
+        missing = {names.get(n, f"channel {n}"): count - present.get(n, 0) for n, count in expected.items()}
+        return {name: count for name, count in missing.items() if count > 0}
 
     def notes(self) -> list[str]:
         """What is unusual about the file, a line each; empty for one that was closed in order and is undamaged."""
@@ -193,10 +192,10 @@ class Recording:
         for damage in self.file.damages:
             count = "an unknown number of" if damage.messages is None else damage.messages
             lines.append(f"{self.path}: {damage.what} at byte {damage.at}: {count} messages lost")
-        unwritten = {name.removeprefix("/"): count for name, count in self._unacknowledged().items() if count}
-        if unwritten:
-            parts = ", ".join(f"{name} {count}" for name, count in sorted(unwritten.items()))
-            lines.append(f"{self.path}: accepted but not yet written when the run was killed: {parts}")
+        lost = self.lost()
+        if lost:
+            parts = ", ".join(f"{name} {count}" for name, count in sorted(lost.items()))
+            lines.append(f"{self.path}: accepted for recording and not in the file: {parts}")
         return lines
 
     def close(self) -> None:

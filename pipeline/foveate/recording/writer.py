@@ -67,16 +67,17 @@ class McapWriter:
         self._file = zlib.crc32(b"".join(data for _, data in attachments.values()), zlib.crc32(described))
         self._at = 0  # end of the last whole record
         self._batches = 0
-        self._index: Any = SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - lives as long as the file
         self.counts = dict.fromkeys(range(1, len(channels) + 1), 0)  # acknowledged messages by channel
         self._start_ns, self._end_ns = 0, 0
         self._new_batch()
         self._described = described  # once more in the first chunk, under its checksum
         self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        self._index: Any = SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - lives as long as the file
         try:
             self._begin(attachments, metadata)
         except OSError:
             os.close(self._fd)
+            self._index.close()
             raise
 
     def _begin(self, attachments: Mapping[str, tuple[str, bytes]], metadata: Mapping[str, Mapping[str, str]]) -> None:
@@ -197,9 +198,12 @@ class McapWriter:
                 if done:
                     views[0] = views[0][done:]
         except OSError:
-            with suppress(OSError):  # a torn record must not stay
+            try:  # a torn record must not stay
                 os.ftruncate(self._fd, self._at)
                 os.lseek(self._fd, self._at, os.SEEK_SET)
+            except OSError:  # it does: what comes next stands behind it, where a reader finds it by its marker
+                with suppress(OSError):
+                    self._at = os.lseek(self._fd, 0, os.SEEK_END)
             raise
         self._at += total
 
