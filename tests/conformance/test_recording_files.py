@@ -19,14 +19,6 @@ from foveate.recording import Recording
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "recordings"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
-FAULTS = {
-    "damaged_channel_number.mcap": "a channel of a wrong number hides the right one",
-    "damaged_channel_number_killed.mcap": "a channel of a wrong number hides the right one",
-    "power_cut_and_damaged.mcap": "beside damage, what the tally calls acknowledged counts as there",
-    "damaged_preamble_length_killed.mcap": "a record's wrong length hides whole batches",
-}
-FILES = [pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=FAULTS[name])) if name in FAULTS else name
-         for name in EXPECTED]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +47,7 @@ def said(path: Path, digest: Any) -> dict[str, Any]:
         }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_recording_says_what_is_expected(name: str, maker: ModuleType) -> None:
     expected = EXPECTED[name]
     expected["damages"].sort(key=lambda damage: damage["at"])

@@ -204,7 +204,6 @@ def test_an_existing_file_is_not_written_over(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.xfail(strict=True, reason="the spool of the index stays open when the file cannot be created")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_refused_file_leaves_nothing_open(tmp_path: Path) -> None:
     (tmp_path / "a.mcap").touch()
@@ -379,7 +378,7 @@ def test_what_a_killed_run_lost_is_said_by_stream(tmp_path: Path) -> None:
         assert log.lost() == {"n1.out": 3, "n3.out": 1}
         assert log.notes() == [
             f"{path}: was not closed in order: recovered 9 messages; {torn} bytes of a torn batch discarded",
-            f"{path}: accepted but not yet written when the run was killed: n1.out 3, n3.out 1",
+            f"{path}: accepted for recording and not in the file: n1.out 3, n3.out 1",
         ]
 
 
@@ -396,10 +395,15 @@ def test_damage_is_said_with_its_place_and_its_count(tmp_path: Path) -> None:
         with Recording(made.path) as log:
             assert sum(log.counts.values()) == 28 or closed
             assert len(list(log.file.messages())) == 28
-            assert log.lost() == {"?": 7}
+            lost = Counter(f"n{message[0]}.out" for message in made.batches[2])
+            assert log.lost() == dict(lost) and len(lost) == 2
             at = made.begins[2] + mcap.BATCH_BYTES
-            assert log.notes()[-1] == f"{made.path}: a chunk's checksum does not fit at byte {at}: 7 messages lost"
-            assert len(log.notes()) == (1 if closed else 2)
+            assert log.notes()[-2:] == [
+                f"{made.path}: a chunk's checksum does not fit at byte {at}: 7 messages lost",
+                f"{made.path}: accepted for recording and not in the file: "
+                f"n1.out {lost['n1.out']}, n2.out {lost['n2.out']}",
+            ]
+            assert len(log.notes()) == (2 if closed else 3)
 
 
 def flip(path: Path, at: int, mask: int = 0x40) -> None:
@@ -488,7 +492,8 @@ def test_rec3_one_wrong_byte_costs_its_batch_at_most_and_is_counted(closed: bool
         lost += missing
         said = [d.messages for d in file.damages]
         unknown += None in said
-        if None not in said:
+        first = not closed and made.begins[0] <= at < made.begins[0] + mcap.BATCH_BYTES  # has a test of its own
+        if None not in said and not first:
             assert sum(n for n in said if n is not None) == missing, f"byte {at}"
         if at >= made.begins[0]:
             assert {n: (c.topic, c.schema_name) for n, c in file.channels.items()} == {
@@ -498,13 +503,16 @@ def test_rec3_one_wrong_byte_costs_its_batch_at_most_and_is_counted(closed: bool
     assert hits > 500 and unknown == 0
 
 
-@pytest.mark.parametrize(
-    "closed",
-    [
-        True,
-        pytest.param(False, marks=pytest.mark.xfail(strict=True, reason="a record's wrong length hides whole batches")),
-    ],
-)
+@pytest.mark.xfail(strict=True, reason="the loss of the first batch is noted with 0 messages")
+def test_rec3_the_first_batchs_damaged_head_is_counted(sixty: dict[bool, Written]) -> None:
+    made = sixty[False]
+    flip(made.path, made.begins[0] + 50)
+    file, got = read(made.path)
+    assert got == [message for batch in made.batches[1:] for message in batch]
+    assert [d.messages for d in file.damages] == [5]
+
+
+@pytest.mark.parametrize("closed", [True, False])
 def test_rec3_a_damaged_preamble_costs_no_message(closed: bool, sixty: dict[bool, Written]) -> None:
     """One bit in every byte before the first batch, and every fifth value of the low bytes of each record's length."""
     made = sixty[closed]
@@ -526,7 +534,6 @@ def test_rec3_a_damaged_preamble_costs_no_message(closed: bool, sixty: dict[bool
     assert not wrong, f"{len(wrong)} of {len(cases)} changes cost messages; byte, value, messages left: {wrong[:5]}"
 
 
-@pytest.mark.xfail(strict=True, reason="a channel of a wrong number stands before the right one, and has no messages")
 @pytest.mark.parametrize("closed", [True, False])
 def test_rec3_a_damaged_preamble_hides_no_stream(closed: bool, sixty: dict[bool, Written]) -> None:
     """The streams by their names, as a replay asks for them; a second description of each is under a checksum."""
@@ -546,14 +553,7 @@ def test_rec3_a_damaged_preamble_hides_no_stream(closed: bool, sixty: dict[bool,
     assert not wrong, f"{len(wrong)}: {wrong[:6]}"
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        pytest.param("chunk", marks=pytest.mark.xfail(strict=True, reason="ValueError and struct.error get out")),
-        "batch",
-        pytest.param("index", marks=pytest.mark.xfail(strict=True, reason="MemoryError and OverflowError get out")),
-    ],
-)
+@pytest.mark.parametrize("part", ["chunk", "batch", "index"])
 def test_a_file_whose_checksums_were_made_to_fit_raises_typed_errors_only(
     part: str, sixty: dict[bool, Written]
 ) -> None:

@@ -68,19 +68,18 @@ class Made:
     def lose(self, batch: int) -> None:
         """Damage costs this batch."""
         self.readable.discard(batch)
-        self.lost["?"] = self.lost.get("?", 0) + len(self.batches[batch])
+        for channel, *_ in self.batches[batch]:
+            name = TOPICS[channel - 1].removeprefix("/")
+            self.lost[name] = self.lost.get(name, 0) + 1
 
     def cut(self, size: int, acknowledged: bool = False) -> None:
         """The writer was killed when the file had this size; or the power was cut, and all had been `acknowledged`."""
         del self.data[size:]
         for batch, end in enumerate(self.ends):
             if end > size and batch in self.readable:
-                self.readable.discard(batch)
-                for channel, *_ in self.batches[batch]:
-                    if not acknowledged:
-                        self.count_down(channel)
-                    name = TOPICS[channel - 1].removeprefix("/")
-                    self.lost[name] = self.lost.get(name, 0) + 1
+                self.lose(batch)
+                for channel, *_ in self.batches[batch] if not acknowledged else ():
+                    self.count_down(channel)
 
     def count_down(self, channel: int) -> None:
         """One message fewer was acknowledged on this channel."""
