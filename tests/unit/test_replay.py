@@ -122,6 +122,28 @@ class Sum(Node):
         return values(value.stamp.t_ns, self._sum + self._noise)
 
 
+class Shaky(Sum):
+    """A Sum that fails on some values; `keep`: a restart goes on with its sum."""
+
+    class Outputs:
+        out: ProbabilityMap
+
+    def __init__(self, *, keep: bool = True) -> None:
+        super().__init__()
+        self._keep = keep
+
+    def step(self, value: ProbabilityMap) -> ProbabilityMap:
+        if float(value.expected[0, 0]) % 1 < 0.1:
+            raise RuntimeError("out of order")
+        return super().step(value)
+
+    def state_dict(self) -> Any:
+        return {"sum": self._sum.copy()} if self._keep else None
+
+    def load_state_dict(self, state: Any) -> None:
+        self._sum = state["sum"]
+
+
 class Twice(Node):
     """Has a Sum's ports and gives something else."""
 
@@ -172,7 +194,16 @@ class Split(Node):
         return given | ({"high": value} if share > 0.4 else {})
 
 
-OURS = {"ticks": Ticks, "stereo": Stereo, "sum": Sum, "twice": Twice, "mute": Mute, "join": Join, "split": Split}
+OURS = {
+    "ticks": Ticks,
+    "stereo": Stereo,
+    "sum": Sum,
+    "twice": Twice,
+    "shaky": Shaky,
+    "mute": Mute,
+    "join": Join,
+    "split": Split,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -424,6 +455,37 @@ def test_rpl2_a_replay_of_a_replay_is_the_same(
         check_replayed(log, tmp_path / name / "replay.mcap", result)
         log = tmp_path / name / "replay.mcap"
     check_replayed(live[0], log, result)
+
+
+SHAKY = """\
+foveate: 1
+nodes:
+  left: {{use: ticks, params: {{count: 60, seed: 5}}}}
+  sum:  {{use: shaky, cost: 2ms, params: {{keep: {keep}}}, on_fault: {fault}, inputs: {{value: left.out}}}}
+  last: {{use: sum, cost: 100us, inputs: {{value: {{from: sum.out, queue: fifo(99)}}}}}}
+record:
+  streams: [left.out, sum.out, last.out]
+"""
+RESTART = "{do: restart, times: 99, backoff: 5ms}"
+
+
+@pytest.mark.parametrize(
+    ("executor", "fault", "keep"),
+    [
+        ("virtual", "ignore", "true"), ("virtual", RESTART, "true"), ("virtual", RESTART, "false"),
+        ("live", "ignore", "true"), ("live", RESTART, "true"), ("live", RESTART, "false"),
+    ],
+)  # fmt: skip
+def test_rpl2_a_node_that_failed_now_and_then(
+    executor: ExecutorName, fault: str, keep: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, run = record(tmp_path, SHAKY.format(fault=fault, keep=keep), executor)
+    with Recording(log) as recording:
+        faults = [item for item in recording.decisions() if isinstance(item, Step) and item.fault]
+    assert faults and run.stations["sum"].stats.steps > len(faults)
+    code, result, _ = run_replay(capsys, log, record_to=tmp_path)
+    assert code == 0
+    check_replayed(log, tmp_path / "replay.mcap", result)
 
 
 @pytest.mark.parametrize("executor", ["virtual", "live"])

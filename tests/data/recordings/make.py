@@ -149,6 +149,12 @@ def damaged_batch(made: Made) -> None:
     made.lose(3)
 
 
+def damaged_first_batch(made: Made) -> None:
+    made.flip(made.begins[0] + 50)
+    made.damage(made.begins[0], len(made.batches[0]))
+    made.lose(0)
+
+
 def damaged_marker(made: Made) -> None:
     made.flip(made.begins[1] + mcap.RECORD_HEAD.size)
     made.damage(made.begins[1], len(made.batches[1]))
@@ -295,6 +301,7 @@ FILES: dict[str, tuple[bool, bool, Callable[[Made], None] | None]] = {
     "damaged_first_chunk_killed": (False, True, damaged_first_chunk),
     "damaged_batch": (True, True, damaged_batch_of_a_closed_file),
     "damaged_batch_killed": (False, True, damaged_batch),
+    "damaged_first_batch_killed": (False, True, damaged_first_batch),
     "damaged_marker_killed": (False, True, damaged_marker),
     "damaged_last_batch_killed": (False, True, damaged_last_batch),
     "damaged_index": (True, True, damaged_index),
