@@ -34,12 +34,12 @@ class Changed(FoveateError):
         )
 
 
-def changes(seal: Mapping[str, Any], now: Mapping[str, Any], asked: set[str], fed: set[str]) -> list[Change]:
+def changes(seal: Mapping[str, Any], now: Mapping[str, Any], asked: set[str], idle: set[str]) -> list[Change]:
     """All differences between the seal and `seal.provenance` of the graph that would run.
 
-    `asked`: parameters (`node.param`) and nodes that the user changed by name; `fed`: nodes whose outputs come from
-    the recording, so that their wires do not matter. Files of devices that are not
-    opened in a replay may be absent.
+    `asked`: parameters (`node.param`) and nodes that the user changed by name; `idle`: nodes whose outputs come from
+    the recording, and devices (`rig.name`) that no other node uses: how they were made does not matter. Files of
+    devices that are not opened in a replay may be absent.
     """
     found = []
     before, after = seal.get("uses", {}), now["uses"]
@@ -48,13 +48,13 @@ def changes(seal: Mapping[str, Any], now: Mapping[str, Any], asked: set[str], fe
     old, new = seal.get("parameters", {}), now["parameters"]
     for name in sorted(old.keys() | new.keys()):
         a, b = (side.get(name, {"value": "absent"})["value"] for side in (old, new))
-        if a != b and name.rpartition(".")[0] not in other:
+        if a != b and name.rpartition(".")[0] not in other | idle:
             found.append(Change("parameter", name, str(a), str(b), _asked(name, new, asked)))
     for name in sorted(seal.get("files", {}).keys() & now["files"].keys()):
         a, b = (_digest(side["files"][name]) for side in (seal, now))
         if a != b:
             found.append(Change("file", name, f"sha256 {a[:12]}", f"sha256 {b[:12]}", False))
-    for name in sorted((set(seal.get("nodes", [])) & set(now["nodes"])) - other - fed):
+    for name in sorted((set(seal.get("nodes", [])) & set(now["nodes"])) - other - idle):
         a, b = (", ".join(_wires_of(side, name)) for side in (seal, now))
         if a != b:
             found.append(Change("wires", name, a or "none", b or "none", name in asked))

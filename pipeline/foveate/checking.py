@@ -59,6 +59,7 @@ class Checker:
         self.flat = flat
         self.expander = expander
         self.devices: dict[str, DeviceSpec | None] = {}
+        self._fed: set[str] = set()  # nodes whose outputs a replay takes from the recording
         self._open: list[str] = []  # devices being checked, to see a rig that refers to itself
 
     def fault(self, fault: Fault) -> None:
@@ -113,6 +114,8 @@ class Checker:
         except FoveateError as error:
             self.fault(use.fault(clip(error, 200)))
             return None
+        if not self._open_devices and (schema.is_source or kind.drives_hardware):
+            self._fed.add(name)
         direct = {p.name: p for p in schema.parameters.values() if p.device is not None}
         known = ("use", "inputs", "params", "cost", "on_fault", "sync", *direct)
         self.expander.unknown_keys(item, known, f" in node '{name}'")
@@ -129,7 +132,7 @@ class Checker:
         blocks = [item] if block is None or not isinstance(block.value, dict) else [item, block]
         values, origins, complete = self._values(name, f"'{use.value}'", schema.parameters, given, blocks)
         cost = self.duration(item.value["cost"], "cost") if "cost" in item.value else None
-        if complete:
+        if complete and name not in self._fed:
             self._own_check(kind, name, values, given, item)
         on_fault = fault_policy(self, item.value["on_fault"]) if "on_fault" in item.value else FaultPolicy()
         sync = sync_spec(self, item.value["sync"], name, schema) if "sync" in item.value else None
@@ -176,8 +179,8 @@ class Checker:
             self.fault(item.fault(f"{where} takes {parameter.type_text()}, not a device"))
             return None
         if parameter.type is Path or (parameter.type == Path | None and item.value is not None):
-            if name.startswith("rig.") and not self._open_devices:
-                return Path(str(item.value))
+            if name in self._fed or (name.startswith("rig.") and not self._open_devices):
+                return self.expander.path_of(item)
             return self.expander.file_of(item, where, folder=parameter.folder)
         return self._plain_value(where, parameter, item)
 

@@ -132,6 +132,13 @@ class Expander:
             return None
         return path
 
+    def path_of(self, item: Item) -> Path:
+        """The path `item` names, whether it is there or not: nobody opens it."""
+        try:
+            return self.resolve(item)
+        except ValueError:
+            return Path(str(item.value))
+
     def resolve(self, item: Item) -> Path:
         """The path `item` means; values of `--set` may point anywhere. Raises paths.Escape."""
         if item.file.startswith(SET):

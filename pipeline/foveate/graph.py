@@ -152,6 +152,18 @@ class Graph:
         """Wires that end at `node`."""
         return [wire for wire in self.wires if wire.target == node]
 
+    def devices_of(self, nodes: set[str]) -> set[str]:
+        """Names of all devices that some nodes hold, and that those hold in turn."""
+        waiting = [name for node in nodes for name in self.nodes[node].devices]
+        found: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name not in found and name in self.devices:
+                found.add(name)
+                options = self.devices[name].options.values()
+                waiting += [value.name for value in options if isinstance(value, DeviceRef)]
+        return found
+
     def variant(self, variant: Variant) -> Graph:
         """The graph with the variant's nodes in place, without report; wires they do not take are left out."""
         nodes = {**self.nodes, **variant.replace}

@@ -78,7 +78,9 @@ class Replay:
         asked = {text.partition("=")[0].strip() for text in settings} | set(swaps)
         now = provenance(whole, "replay")
         fed = replaced_nodes(whole, set(nodes))
-        self.changes: list[Change] = changes(log.seal, now, asked, fed)
+        idle = fed | {f"rig.{name}" for name in set(whole.devices) - whole.devices_of(set(whole.nodes) - fed)}
+        imported = log.seal.get("executor") == "import"  # no graph made it: there is nothing to compare with
+        self.changes: list[Change] = [] if imported else changes(log.seal, now, asked, idle)
         refused = [change for change in self.changes if not change.asked]
         if refused and not allow_changes:
             raise Changed(log.path, refused)
