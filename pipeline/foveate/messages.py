@@ -53,6 +53,11 @@ def _array_fields(cls: type) -> tuple[str, ...]:
     return tuple(item.name for item in fields(cls) if "ndarray" in str(item.type).lower())
 
 
+def size_of(message: Message) -> int:
+    """Bytes of memory that a message keeps: its arrays, and a little for the rest."""
+    return 500 + sum(getattr(message, name).nbytes for name in _array_fields(type(message)))  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MirrorState(Message):
     """Where a steering mirror is, or was at the stamp."""

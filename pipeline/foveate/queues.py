@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from foveate.messages import Message
+from foveate.messages import Message, size_of
 
 Kind = Literal["latest", "fifo", "block", "every"]
 _POLICY = re.compile(r"(latest)|(fifo|block|every)\(([0-9]{1,6})\)")
@@ -85,10 +85,12 @@ class Drop(NamedTuple):
 class Queue:
     """The messages waiting on one wire. Not safe for threads by itself."""
 
-    __slots__ = ("_count", "_items", "closed", "drops", "ledger", "policy", "wire")
+    __slots__ = ("_bytes", "_count", "_items", "closed", "drops", "ledger", "most_bytes", "policy", "wire")
 
     def __init__(self, policy: Policy, wire: int = -1) -> None:
         """`wire`: its place among the graph's wires."""
+        self.most_bytes = 0  # of messages that wait, 0 = no bound; the oldest go first, as `full`
+        self._bytes = 0
         self.policy = policy
         self.wire = wire
         self.ledger = Ledger()
@@ -131,8 +133,12 @@ class Queue:
             return
         room = policy.size if policy.kind in ("fifo", "block") else 1
         if len(self._items) >= room:
-            self._drop("full" if policy.kind == "fifo" else "replaced", self._items.popleft().sequence, now_ns)
+            self._drop("full" if policy.kind == "fifo" else "replaced", self._pop().sequence, now_ns)
         self._items.append(Item(message, now_ns, self._count))
+        if self.most_bytes:
+            self._bytes += size_of(message)
+            while self._bytes > self.most_bytes and len(self._items) > 1:
+                self.discard("full", now_ns)
 
     def refuse(self, reason: str, now_ns: int) -> None:
         """Count a message that is not taken over at all."""
@@ -147,7 +153,13 @@ class Queue:
 
     def discard(self, reason: str, now_ns: int) -> None:
         """Drop the oldest message. Raises IndexError when empty."""
-        self._drop(reason, self._items.popleft().sequence, now_ns)
+        self._drop(reason, self._pop().sequence, now_ns)
+
+    def _pop(self) -> Item:
+        item = self._items.popleft()
+        if self.most_bytes:
+            self._bytes -= size_of(item.message)
+        return item
 
     def remove(self, sequence: int, reason: str, now_ns: int) -> None:
         """Drop one message out of turn."""
@@ -164,6 +176,6 @@ class Queue:
 
     def take(self) -> Item:
         """The oldest message. Raises IndexError when empty."""
-        item = self._items.popleft()
+        item = self._pop()
         self.ledger.delivered += 1
         return item

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 RECORDER = "record"
+MOST_WAITING_BYTES = 256_000_000  # of one recorded stream, when the disk is slow: memory must not fill up
 
 
 class Inlet:
@@ -253,6 +254,7 @@ def stations(graph: Graph, nodes: Mapping[str, Node], recorder: Recorder | None)
             kind = graph.nodes[node].schema.outputs[output].type
             stream = f"{node}.{output}"
             inlets.append(Inlet(Port(stream, kind), Wire(node, output, RECORDER, stream, policy), number))
+            inlets[-1].queue.most_bytes = MOST_WAITING_BYTES
         made[RECORDER] = RecorderStation(RECORDER, recorder, inlets, {}, {})
     for station in made.values():
         for inlet in station.inlets:

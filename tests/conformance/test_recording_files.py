@@ -21,11 +21,6 @@ FOLDER = Path(__file__).resolve().parents[1] / "data" / "recordings"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
 
 
-FAULTS = {"damaged_first_batch_killed.mcap": "its loss is noted with 0 messages"}
-FILES = [pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=FAULTS[name])) if name in FAULTS else name
-         for name in EXPECTED]  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
     spec = spec_from_file_location("make_recordings", FOLDER / "make.py")
@@ -52,7 +47,7 @@ def said(path: Path, digest: Any) -> dict[str, Any]:
         }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_a_recording_says_what_is_expected(name: str, maker: ModuleType) -> None:
     expected = EXPECTED[name]
     expected["damages"].sort(key=lambda damage: damage["at"])

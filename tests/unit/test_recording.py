@@ -503,7 +503,6 @@ def test_rec3_one_wrong_byte_costs_its_batch_at_most_and_is_counted(closed: bool
     assert hits > 500 and unknown == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the loss of the first batch is noted with 0 messages")
 def test_rec3_the_first_batchs_damaged_head_is_counted(sixty: dict[bool, Written]) -> None:
     made = sixty[False]
     flip(made.path, made.begins[0] + 50)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from foveate.decisions import Step
 from foveate.graph import Graph, Ring
-from foveate.messages import Message
+from foveate.messages import Message, size_of
 from foveate.queues import Drop
 from foveate.recording.recorder import McapRecorder
 from foveate.station import Recorder
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("foveate")
 _MOST_FILES = 20  # of one run: what fails again and again must not fill the disk
-_MESSAGE_BYTES = 500  # of a message beside its arrays
 
 
 class _Kept(NamedTuple):
@@ -80,7 +76,7 @@ class BlackBox(Recorder):
                 self._dump.record(stream, message, now_ns, sequence)
                 return
             self._finish({})
-        self._keep(_Kept(stream, message, now_ns, sequence, _size_of(message)))
+        self._keep(_Kept(stream, message, now_ns, sequence, size_of(message)))
 
     def _keep(self, item: _Kept) -> None:
         assert self._run is not None
@@ -137,9 +133,3 @@ class BlackBox(Recorder):
             self._begin(self._run.clock.now_ns())
         if self._dump is not None:
             self._finish(facts)
-
-
-def _size_of(message: Message) -> int:
-    """Memory that a message keeps from being used again."""
-    values = (getattr(message, item.name) for item in fields(message))
-    return _MESSAGE_BYTES + sum(value.nbytes for value in values if isinstance(value, np.ndarray))

@@ -95,7 +95,8 @@ class McapFile:
         if not self._by_index():
             first = self._marker_after(len(mcap.MAGIC))
             if first is not None and first[0] != end:
-                self._note(min(end, first[0]), abs(first[0] - end), 0, "what stands before the messages is damaged")
+                at = min(end, first[0])
+                self._note(at, abs(first[0] - end), first[1].before, "damaged before the first whole batch")
             self._walk(end if first is None else first[0])
             self._describe_from_chunk()
 

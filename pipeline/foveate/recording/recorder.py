@@ -70,6 +70,7 @@ class McapRecorder(Recorder):
         self._streams: list[str] = []
         self._synced_ns = self._healthy_ns = 0
         self._records = 0
+        self._broken: Exception | None = None  # what ended the thread that flushes
         self._told = self._unsynced = False
         self.lost_own = 0  # batches of decisions, and states, that the disk did not take
 
@@ -93,18 +94,22 @@ class McapRecorder(Recorder):
         for number, inlet in enumerate(self._run.stations[RECORDER].inlets if self._owns_ledgers else ()):
             inlet.queue.ledger = TalliedLedger(self._writer.tally, mcap.TALLY_COUNTERS * number)
         self._synced_ns = process_ns()
-        self._flusher = threading.Thread(target=self._flush_in_time, name="flusher", daemon=True)
+        self._flusher = threading.Thread(target=self._flush_until_closed, name="flusher", daemon=True)
         self._flusher.start()
 
     def record(self, stream: str, message: Message, now_ns: int, sequence: int) -> None:
         assert self._writer is not None and self._run is not None
+        if self._broken is not None:
+            raise self._broken
         start_ns = self._run.clock.wall_start_ns
         pieces = self._coders[stream].encode(message, start_ns)
         with self._lock:
             writer = self._writer
             if not self._owns_ledgers:
                 writer.tally[mcap.TALLY_COUNTERS * (self._channel[stream] - 1)] += 1
-            writer.add(self._channel[stream], sequence, start_ns + now_ns, start_ns + message.stamp.t_ns, pieces)
+            writer.add(
+                self._channel[stream], sequence, start_ns + now_ns, max(start_ns + message.stamp.t_ns, 0), pieces
+            )
             self._records += 1
             if self._run.clock.kind == "simulated" and self._records % _SIMULATED_DECISIONS == 0:
                 self._tell_decisions()
@@ -158,6 +163,12 @@ class McapRecorder(Recorder):
             self._told = True
             _LOG.error("%s: %s; the run goes on, what is lost is counted as 'unwritten'",
                        self.path, station.stats.problem)  # fmt: skip
+
+    def _flush_until_closed(self) -> None:
+        try:
+            self._flush_in_time()
+        except Exception as error:  # the next message ends the run with it: nobody must record into the void
+            self._broken = error
 
     def _flush_in_time(self) -> None:
         """Nothing waits longer than the batch's age; the disk is asked to keep things once a second."""
