@@ -11,10 +11,13 @@ from unittest.mock import patch
 from annotated_types import Ge, Gt, Le
 
 from foveate import catalog
-from foveate.messages import Frame, ProbabilityMap
+from foveate.messages import Events, Frame, Pose, ProbabilityMap
 from foveate.node import Node, Unit
 
-SAMPLES = {"numbers": "Numbers", "relay": "Relay", "merge": "Merge", "frames": "Frames", "options": "Options"}
+SAMPLES = {
+    "numbers": "Numbers", "relay": "Relay", "merge": "Merge", "frames": "Frames", "options": "Options",
+    "sensors": "Sensors", "fuse": "Fuse",
+}  # fmt: skip
 _NODES = (
     "camera", "detect", "gaze_scheduler", "ground_truth", "mirror", "object_map", "probability_map", "random_gaze",
     "raster_gaze", "region_prior",
@@ -59,6 +62,29 @@ class Merge(Node):
         out: ProbabilityMap
 
     def step(self, value: ProbabilityMap, back: ProbabilityMap | None) -> None:
+        """Never called."""
+
+
+class Sensors(Node):
+    """A source of what a Fuse takes."""
+
+    class Outputs:
+        frame: Frame
+        pose: Pose
+        events: Events
+        map: ProbabilityMap
+
+    def step(self) -> None:
+        """Never called."""
+
+
+class Fuse(Node):
+    """Sets of messages that belong together: a port for each method, an optional one, one that takes many."""
+
+    class Outputs:
+        out: ProbabilityMap
+
+    def step(self, frame: Frame, pose: Pose, events: tuple[Events, ...], map: ProbabilityMap | None) -> None:
         """Never called."""
 
 
