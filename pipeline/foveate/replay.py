@@ -131,9 +131,12 @@ def _swapped(text: str, swaps: dict[str, str], path: Path) -> str:
                 [Fault("--swap", 1, 1, f"the graph has no node '{name}'{did_you_mean(name, tree['nodes'])}")]
             )
         try:
-            schema = schema_of(catalog.load("nodes", use))
+            kind = catalog.load("nodes", use)
+            schema = schema_of(kind)
         except FoveateError as error:
             raise GraphError([Fault("--swap", 1, 1, str(error))]) from None
+        if schema.is_source or kind.drives_hardware:
+            raise GraphError([Fault("--swap", 1, 1, f"'{use}' would not run: a replay takes what it gives from the log")])
         old = tree["nodes"][name]
         new = {key: value for key, value in old.items() if key == "cost" or key in schema.parameters}
         for block, known in (("inputs", schema.inputs), ("params", schema.parameters)):
