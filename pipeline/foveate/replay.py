@@ -136,7 +136,7 @@ def _swapped(text: str, swaps: dict[str, str], path: Path) -> str:
         except FoveateError as error:
             raise GraphError([Fault("--swap", 1, 1, str(error))]) from None
         if schema.is_source or kind.drives_hardware:
-            raise GraphError([Fault("--swap", 1, 1, f"'{use}' would not run: a replay takes what it gives from the log")])
+            raise GraphError([Fault("--swap", 1, 1, f"'{use}' would not run: the log gives what it gives")])
         old = tree["nodes"][name]
         new = {key: value for key, value in old.items() if key == "cost" or key in schema.parameters}
         for block, known in (("inputs", schema.inputs), ("params", schema.parameters)):
