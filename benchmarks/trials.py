@@ -33,16 +33,17 @@ class Part:
 
     def ratios(self, outcomes: Outcomes, case: str, engine: str, base: str) -> list[float]:
         """In each run in which both worked."""
-        pairs = zip(outcomes[case].get(engine, []), outcomes[case].get(base, []), strict=False)
+        rows = outcomes.get(case, {})
+        pairs = zip(rows.get(engine, []), rows.get(base, []), strict=False)
         values = [(a["value"], b["value"]) for a, b in pairs if a is not None and b is not None]
         return [a - b if self.differences else a / b for a, b in values]
 
 
-def measure(part: Part, runs: int, folders: Mapping[str, Path]) -> Outcomes:
-    """All trials of a part; the order turns round from run to run."""
-    outcomes: Outcomes = {case: {} for case in part.cases}
+def measure(part: Part, runs: int, folders: Mapping[str, Path], cases: str = "") -> Outcomes:
+    """All trials of a part, or of the cases with this text; the order turns round from run to run."""
+    outcomes: Outcomes = {case: {} for case in part.cases if cases in case}
     for run in range(runs):
-        for case in part.cases:
+        for case in outcomes:
             chosen = [engine for engine in part.engines if (case, engine) not in part.skips]
             for engine in chosen[:: -1 if run % 2 else 1]:
                 outcome = child(part, case, engine, folders)
@@ -80,8 +81,8 @@ def table(part: Part, outcomes: Outcomes) -> None:
     print("| | | median | range | " + "".join(f"{sign} {base} | " for base in part.bases) + "".join(
         f"{name} | " for name in extra))  # fmt: skip
     print("|---|---|---|---|" + "---|" * (len(part.bases) + len(extra)))
-    for case in part.cases:
-        for engine, runs in outcomes[case].items():
+    for case, rows in outcomes.items():
+        for engine, runs in rows.items():
             good = [run for run in runs if run is not None]
             if not good:
                 print(f"| {case} | {engine} | failed |")
@@ -106,6 +107,7 @@ def options_of(text: str, parts: tuple[Part, ...]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(p.key for p in parts)}; all if none")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--cases", default="", metavar="TEXT", help="only cases with this text: '6.22 MB, disk'")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single value there")
     parser.add_argument("--disk", type=Path, default=Path("build"), help="a folder on the disk to be measured")
     parser.add_argument("--memory", type=Path, default=Path("/dev/shm"), help="a folder in memory (tmpfs)")
@@ -122,7 +124,7 @@ def report(parts: tuple[Part, ...], options: argparse.Namespace, folders: Mappin
     found, before = {}, os.getloadavg()[0]
     for part in parts:
         if not options.parts or part.key in options.parts:
-            found[part.key] = measure(part, options.runs, folders)
+            found[part.key] = measure(part, options.runs, folders, options.cases)
             table(part, found[part.key])
     print(f"\nload average before {before:.1f}, after {os.getloadavg()[0]:.1f}, on {os.cpu_count()} cores; "
           f"medians of {options.runs} runs")  # fmt: skip
