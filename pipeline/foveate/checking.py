@@ -21,6 +21,7 @@ from foveate.node_blocks import fault_policy, sync_spec
 from foveate.quantity import parse_duration_ns
 from foveate.queues import Policy
 from foveate.record_report import budgets_of, record_of, report_of
+from foveate.station import RECORDER
 from foveate.supervision import FaultPolicy
 from foveate.yaml_source import Item, clip
 
@@ -70,6 +71,9 @@ class Checker:
         from foveate.expanded import to_text
 
         nodes = {}
+        if RECORDER in self.flat.nodes:
+            mapping, key = self.flat.node_places[RECORDER]
+            self.fault(mapping.key_fault(key, f"'{RECORDER}' is the recorder; give the node another name"))
         for name, item in self.flat.nodes.items():
             spec = self.node(name, item, self.flat.overrides.get(name, {}))
             if spec is not None:

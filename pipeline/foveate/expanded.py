@@ -8,6 +8,7 @@ from typing import Any
 
 from foveate.graph import DeviceRef, DeviceSpec, Graph, NodeSpec, Record, SyncSpec
 from foveate.paths import shortest
+from foveate.quantity import exact_duration
 from foveate.queues import Policy
 from foveate.supervision import FaultPolicy
 from foveate.yaml_source import plain_scalar
@@ -27,7 +28,7 @@ def to_text(graph: Graph) -> str:
             {
                 "from": b.source,
                 "to": b.target,
-                "max" if b.quantile == 1 else f"p{100 * b.quantile:.6g}": f"{b.limit_ns}ns",
+                "max" if b.quantile == 1 else f"p{100 * b.quantile:.6g}": exact_duration(b.limit_ns),
             }
             for b in graph.budgets
         ]
@@ -54,7 +55,11 @@ def _ring(record: Record) -> dict[str, Any]:
     if ring is None:
         return {}
     memory = f"{ring.most_bytes / 1000:.3f}kB"
-    return {"ring": f"{ring.keep_ns}ns", "on_fault": "dump" if ring.dump_on_fault else "keep", "memory": memory}
+    return {
+        "ring": exact_duration(ring.keep_ns),
+        "on_fault": "dump" if ring.dump_on_fault else "keep",
+        "memory": memory,
+    }
 
 
 def _stream(record: Record, node: str, output: str, policy: Policy) -> dict[str, Any]:
@@ -83,25 +88,25 @@ def _node(graph: Graph, spec: NodeSpec) -> dict[str, Any]:
     if params:
         out["params"] = params
     if spec.cost_ns is not None:
-        out["cost"] = f"{spec.cost_ns}ns"
+        out["cost"] = exact_duration(spec.cost_ns)
     if spec.on_fault != FaultPolicy():
         p = spec.on_fault
         out["on_fault"] = {
             "do": p.action,
             "times": p.times,
-            "within": f"{p.within_ns}ns",
-            "backoff": f"{p.backoff_ns}ns",
+            "within": exact_duration(p.within_ns),
+            "backoff": exact_duration(p.backoff_ns),
         }
     if spec.sync is not None:
         s = spec.sync
         times = {"window": s.window_ns, "deadline": s.deadline_ns, "stale": s.stale_ns}
-        written = {key: f"{value}ns" for key, value in times.items() if value is not None}
+        written = {key: exact_duration(value) for key, value in times.items() if value is not None}
         out["sync"] = {"reference": s.reference, **written, "match": dict(s.methods)}
     return out
 
 
 def _long(source: str, policy: Policy) -> dict[str, Any]:
-    age = {} if policy.max_age_ns is None else {"max_age": f"{policy.max_age_ns}ns"}
+    age = {} if policy.max_age_ns is None else {"max_age": exact_duration(policy.max_age_ns)}
     return {"from": source, "queue": str(policy), **age}
 
 

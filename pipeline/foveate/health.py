@@ -57,8 +57,8 @@ def _explain(picture: Mapping[str, Any], name: str) -> tuple[str, str | None]:
     """A line on one node, and the node that it depends on."""
     node, now = picture["nodes"][name], picture["t_ns"]
     state, problem = node["state"], f" ({node['problem']})" if node["problem"] else ""
-    if state == "blocked":
-        target = node["blocked_by"].rpartition(" -> ")[2].rpartition(".")[0]
+    if state == "blocked" and node["blocked_by"]:
+        target = node["blocked_by"].rpartition(" -> ")[2].partition(".")[0]  # a recorded stream has a dot too
         return f"{name} has a message that {node['blocked_by']} has no room for, because of {target}{problem}", target
     if state == "working":
         since = format_duration(max(now - node["begun_ns"], 0))

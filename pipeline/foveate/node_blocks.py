@@ -8,7 +8,7 @@ from foveate.graph import Method, SyncSpec
 from foveate.messages import Message
 from foveate.node import Schema
 from foveate.supervision import FaultPolicy
-from foveate.yaml_source import Item
+from foveate.yaml_source import Item, clip
 
 if TYPE_CHECKING:
     from foveate.checking import Checker
@@ -55,7 +55,7 @@ def sync_spec(checker: Checker, item: Item, name: str, schema: Schema) -> SyncSp
         return None
     given = item.value.get("reference")
     reference = given.value if given is not None else inputs[0]
-    if reference not in schema.inputs or not schema.inputs[reference].required:
+    if not isinstance(reference, str) or reference not in schema.inputs or not schema.inputs[reference].required:
         place = given if given is not None else item
         checker.fault(place.fault(f"the reference must be an input that is not optional, not '{place.shown}'"))
         return None
@@ -64,7 +64,7 @@ def sync_spec(checker: Checker, item: Item, name: str, schema: Schema) -> SyncSp
         key: checker.duration(item.value[key], key) if key in item.value else None
         for key in ("window", "deadline", "stale")
     }
-    if times["window"] is None and any(method in ("nearest", "interpolate") for method in methods.values()):
+    if "window" not in item.value and any(method in ("nearest", "interpolate") for method in methods.values()):
         checker.fault(item.fault(f"sync of '{name}' needs a window, such as 8ms"))
     return SyncSpec(reference, methods, times["window"] or 0, times["deadline"], times["stale"])
 
@@ -76,9 +76,12 @@ def _methods(checker: Checker, item: Item, name: str, schema: Schema, reference:
         given = {port: match for port in schema.inputs if port != reference}
     found: dict[str, Method] = {}
     for port in given:
-        if port not in schema.inputs or port == reference:
+        if port == reference:
+            checker.fault(match.key_fault(port, f"'{port}' is the reference; the others are matched with it"))
+        elif port not in schema.inputs:
+            others = [name for name in schema.inputs if name != reference]
             checker.fault(
-                match.key_fault(port, f"'{port}' is no input to match{checker.flat.hint(port, schema.inputs)}")
+                match.key_fault(port, f"'{clip(port)}' is no input to match{checker.flat.hint(port, others)}")
             )
     for port, spec in schema.inputs.items():
         if port == reference:

@@ -27,6 +27,16 @@ def parse_bytes(text: object) -> int:
     return round(float(match[1]) * _BYTE_FACTOR[match[2]])
 
 
+def exact_duration(ns: int) -> str:
+    """A duration that is read again as the same number: `8ms`, `1500us`."""
+    for unit in ("h", "min", "s", "ms", "us"):
+        factor = int(_FACTOR[unit])
+        if ns >= factor and ns % factor == 0:
+            return f"{ns // factor}{unit}"
+    whole, rest = divmod(ns, 1_000_000_000)
+    return f"{ns}ns" if ns < 10**12 else f"{whole}.{rest:09d}s"
+
+
 def format_duration(ns: float) -> str:
     """A duration with three significant digits and a fitting unit."""
     for unit, factor in (("h", 3600e9), ("min", 60e9), ("s", 1e9), ("ms", 1e6), ("us", 1e3)):

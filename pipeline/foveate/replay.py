@@ -117,7 +117,7 @@ def load(log: Recording, graph: Path | None, settings: list[str], swaps: dict[st
         try:
             return load_graph(path, settings, allowed, open_devices=False)
         except GraphError as error:  # the temporary file says nothing to anybody
-            here = f"{log.path}:graph.yaml"
+            here = f"{log.path}:graph.yaml" if graph is None else str(graph)
             raise GraphError([replace(f, file=here if f.file == str(path) else f.file) for f in error.faults]) from None
 
 

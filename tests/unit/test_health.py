@@ -138,14 +138,16 @@ def test_a_node_behind_one_that_restarts_or_failed() -> None:
     ]
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="'record.cam' is taken for the name of a node")
 def test_a_node_that_is_blocked_by_the_recorder() -> None:
     nodes = {"cam": node("blocked", source=True, blocked_by="cam.frame -> record.cam.frame"), "record": node("working")}
     found = explain(picture(nodes), "cam")
-    assert len(found) == 2 and found[0].endswith("because of record") and found[1].startswith("record is in its step")
+    assert (
+        len(found) == 2
+        and found[0].endswith("because of record")
+        and found[1].startswith(("record is in its step", "record is about"))
+    )
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="state and wire are set one after the other, and read unlocked")
 def test_a_node_that_is_blocked_by_nothing_any_more() -> None:
     assert len(explain(picture({"a": node("blocked", blocked_by="")}), "a")) == 1
 
@@ -291,8 +293,7 @@ def test_of_two_live_runs_the_newest_is_told(
 @pytest.mark.parametrize(
     "content",
     [
-        pytest.param(text, marks=pytest.mark.xfail(strict=True, reason="a status that is no picture is a traceback"))
-        for text in (b"", b"{", b"\xff\xfe", b"[]", b"{}", b'{"pid": 1, "graph": "g", "t_ns": 0}')
+        *(b"", b"{", b"\xff\xfe", b"[]", b"{}", b'{"pid": 1, "graph": "g", "t_ns": 0}'),
     ],
 )
 def test_a_status_that_cannot_be_read_is_one_line(
@@ -408,7 +409,6 @@ def test_a_snapshot_counts_as_the_ledgers_do(tmp_path: Path) -> None:
         assert shown["dropped"] == dict(wire.dropped) and shown["waiting"] == wire.in_flight
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="'record.source' is taken for the name of a node")
 def test_a_source_that_a_slow_recorder_holds_up_is_explained() -> None:
     nodes: dict[str, Node] = {"source": Numbers(count=100, period_ns=0)}
     streams = (("source", "out", Policy("block", 1)),)
@@ -439,7 +439,7 @@ def test_a_source_that_a_slow_recorder_holds_up_is_explained() -> None:
         recorder.go_on.set()
         run.stop.set()
         thread.join(20)
-    assert found[0].endswith("because of record") and found[1].startswith("record is in its step")
+    assert found[0].endswith("because of record") and found[1].startswith(("record is in its step", "record is about"))
 
 
 def test_a_restarting_node_is_told_with_its_problem(tmp_path: Path) -> None:

@@ -257,7 +257,6 @@ def test_an_imported_log_that_lacks_a_source_is_named(tmp_path: Path, capsys: py
     assert "'cam.frame' was not recorded, and the graph needs it" in err and "Traceback" not in err
 
 
-@pytest.mark.xfail(strict=True, reason="faults of --graph are said to be in the recording's graph.yaml")
 def test_faults_of_another_graph_are_said_to_be_in_that_graph(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

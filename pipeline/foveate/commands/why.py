@@ -48,8 +48,14 @@ def _live(pid: int | None) -> tuple[str, dict[str, Any]]:
     if len(found) > 1:
         print(f"{len(found)} live runs; this is the newest (others: --pid)", file=sys.stderr)
     newest = max(found, key=lambda path: path.stat().st_mtime)
-    picture = json.loads(newest.read_text(encoding="utf-8"))
-    return f"{picture['graph']} (pid {picture['pid']})", picture
+    try:
+        picture = json.loads(newest.read_text(encoding="utf-8"))
+        where = f"{picture['graph']} (pid {picture['pid']})"
+        for name in picture["nodes"]:
+            explain(picture, name)
+        return where, picture
+    except (ValueError, KeyError, TypeError):
+        raise FoveateError(f"{newest}: is not the status of a run; delete it") from None
 
 
 def _recorded(path: Path) -> tuple[str, dict[str, Any]]:
