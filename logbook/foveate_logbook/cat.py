@@ -14,7 +14,7 @@ from foveate import codec
 from foveate.errors import RecordingError
 from foveate.messages import Message
 from foveate.recording import Recording
-from foveate_logbook.reading import LOST, span_of, stream_of, tell
+from foveate_logbook.reading import finish, span_of, stream_of
 
 _SHORT = 16  # values of an array that are written out without --full
 
@@ -22,20 +22,19 @@ _SHORT = 16  # values of an array that are written out without --full
 def main(options: argparse.Namespace) -> int:
     """Print messages; large arrays by shape and range, or whole with --full."""
     with Recording(options.log) as log:
-        tell(log)
         stream = stream_of(log, options.stream)
         coder = codec.codec_of(kind_of(log, stream.name, stream.type))  # type: ignore[arg-type]
         left = options.count
         for raw in log.raw(stream.topic, *span_of(log, options)):
+            if left == 0:
+                break
             if options.number is not None and raw.sequence != options.number:
                 continue
             message = coder.decode(raw.data)
             head = {"number": raw.sequence, "t_s": (raw.log_ns - log.wall_start_ns) / 1e9}
             print(json.dumps(head | plain(message, options.full), allow_nan=True))
             left = left - 1 if left is not None else None
-            if left == 0:
-                break
-        return LOST if log.lost() else 0
+        return finish(log)
 
 
 def kind_of(log: Recording, name: str, type_name: str) -> type[Message]:
@@ -54,8 +53,9 @@ def plain(value: Any, full: bool) -> Any:
         return value
     if full or value.size <= _SHORT:
         return value.tolist()
-    numbers = value.astype(np.float64) if value.dtype.kind in "fiub" else np.zeros(1)
-    return {
-        "shape": list(value.shape), "dtype": str(value.dtype), "min": float(np.nanmin(numbers)),
-        "max": float(np.nanmax(numbers)), "mean": round(float(np.nanmean(numbers)), 6),
-    }  # fmt: skip
+    numbers = value.astype(np.float64).ravel()
+    numbers = numbers[~np.isnan(numbers)]
+    about: dict[str, Any] = {"shape": list(value.shape), "dtype": str(value.dtype)}
+    if numbers.size:
+        about |= {"min": float(numbers.min()), "max": float(numbers.max()), "mean": round(float(numbers.mean()), 6)}
+    return about

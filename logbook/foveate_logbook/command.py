@@ -56,9 +56,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _look(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    _action(
+    info = _action(
         actions, "info", "what made a recording, what is in it, what is missing; of other logs, their topics", "json"
     )
+    info.add_argument("--check", action="store_true", help="read the whole file and hold it against its checksums")
     ls = _action(actions, "ls", "streams with times, sizes and gaps; with a stream, its messages", "span", "json")
     ls.add_argument("stream", nargs="?", help="node.output")
     cat = _action(actions, "cat", "the messages of a stream as JSON, a line each", "span")

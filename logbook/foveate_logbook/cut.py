@@ -7,14 +7,13 @@ import sys
 
 from foveate.recording import Recording
 from foveate.terminal import Progress
-from foveate_logbook.reading import LOST, span_of, stream_of, tell
+from foveate_logbook.reading import finish, span_of, stream_of
 from foveate_logbook.rewriting import rewrite
 
 
 def main(options: argparse.Namespace) -> int:
     """Write the part; it carries the seal of the whole."""
     with Recording(options.log) as log:
-        tell(log)
         begin, end = span_of(log, options)
         names = [stream_of(log, name).name for name in options.streams.split(",")] if options.streams else None
         note = {"cut": {"of": log.path.name, "from": options.begin, "to": options.end, "streams": names}}
@@ -23,4 +22,4 @@ def main(options: argparse.Namespace) -> int:
             note=note, progress=Progress(f"cutting {log.path.name}", sys.stderr),
         )  # fmt: skip
         print(f"{options.out}  {count} messages, {options.out.stat().st_size / 1e6:.1f} MB")
-        return LOST if log.lost() else 0
+        return finish(log)

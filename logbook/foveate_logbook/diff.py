@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foveate import codec
+from foveate.catalog import did_you_mean
 from foveate.commands.options import DIFFERENT, tolerances
 from foveate.comparing import difference
+from foveate.errors import FoveateError
 from foveate.recording import Recording
 from foveate.recording.mcap_file import RawMessage
 from foveate.summary import table
 from foveate_logbook.cat import kind_of
-from foveate_logbook.reading import LOST, tell
+from foveate_logbook.reading import finish
 
 
 @dataclass(slots=True)
@@ -38,19 +40,20 @@ def main(options: argparse.Namespace) -> int:
     """Compare messages of the same number; content only, or with --times also when they were put."""
     allowed = tolerances(options.tolerance)
     with Recording(options.log) as a, Recording(options.other) as b:
-        tell(a)
-        tell(b)
         names = sorted({s.name for s in a.streams()} | {s.name for s in b.streams()})
-        wanted = [n for n in names if not options.streams or n in options.streams.split(",")]
+        wanted = options.streams.split(",") if options.streams else names
+        for name in wanted:
+            if name not in names:
+                raise FoveateError(f"no stream '{name}' in either recording{did_you_mean(name, names)}")
         found = {name: _compare(a, b, name, allowed.get(name, 0.0), options.times) for name in wanted}
-        lost = a.lost() or b.lost()
+        code = finish(a, b)
     if options.json:
         print(json.dumps({name: {k: getattr(c, k) for k in _Compared.__slots__} for name, c in found.items()}))
     else:
         _print(options.log, options.other, found)
     if not all(c.same for c in found.values()):
         return DIFFERENT
-    return LOST if lost else 0
+    return code
 
 
 def _compare(a: Recording, b: Recording, name: str, tolerance: float, times: bool) -> _Compared:

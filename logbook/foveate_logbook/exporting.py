@@ -8,7 +8,7 @@ from importlib import import_module
 
 from foveate.recording import Recording
 from foveate.terminal import Progress
-from foveate_logbook.reading import LOST, tell
+from foveate_logbook.reading import finish
 
 FORMATS = ("csv", "images", "ros2", "tum", "video")
 
@@ -17,9 +17,8 @@ def main(options: argparse.Namespace) -> int:
     """Write the streams; what a format cannot hold is named."""
     write = import_module(f"foveate_logbook.formats.export_{options.format}").write
     with Recording(options.log) as log:
-        tell(log)
         streams = options.streams.split(",") if options.streams else [stream.name for stream in log.streams()]
         progress = Progress(f"exporting {options.log.name}", sys.stderr)
         for line in write(log, [name.removeprefix("/") for name in streams], options.out, progress):
             print(line)
-        return LOST if log.lost() else 0
+        return finish(log)

@@ -7,8 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from foveate.errors import RecordingError
+from foveate.recording.mcap_format import MAGIC
 
 _MOST_RECORD = 1 << 32
+
+
+def is_mcap(path: Path) -> bool:
+    """Whether a file begins as an MCAP. Raises OSError."""
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
 
 
 def recover(path: Path, to: Path, progress: Callable[[float], None]) -> tuple[int, list[str]]:
@@ -28,6 +35,8 @@ def recover(path: Path, to: Path, progress: Callable[[float], None]) -> tuple[in
                 for record in _records(source):
                     copier.copy(writer, record, problems)
                     progress(source.tell() / max(size, 1))
+            except OSError:
+                raise
             except Exception as error:  # the reader knows many ways to say that a file is damaged
                 what = f"{type(error).__name__} {error}".strip()
                 problems.append(f"cannot be read from byte {source.tell()} of {size} on: {what}")

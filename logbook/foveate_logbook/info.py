@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from foveate.errors import NotOurs
 from foveate.quantity import format_duration
 from foveate.recording import Recording
 from foveate.summary import drops_text, table
+from foveate.terminal import Progress
 from foveate_logbook import topics
-from foveate_logbook.reading import LOST, tell
+from foveate_logbook.reading import finish
 
 
 def main(options: argparse.Namespace) -> int:
@@ -23,13 +25,17 @@ def main(options: argparse.Namespace) -> int:
     except NotOurs:
         return topics.main(options)
     with log:
+        if options.check:
+            progress = Progress(f"checking {options.log.name}", sys.stderr)
+            for row in range(len(log.file)):
+                log.file.chunk(row)
+                progress((row + 1) / len(log.file))
         facts = _facts(log)
         if options.json:
             print(json.dumps(facts))
         else:
-            tell(log)
             _print(log, facts)
-        return LOST if facts["lost"] else 0
+        return finish(log)
 
 
 def _facts(log: Recording) -> dict[str, Any]:

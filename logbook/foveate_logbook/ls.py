@@ -8,18 +8,17 @@ import json
 from foveate.quantity import format_duration
 from foveate.recording import Recording
 from foveate.summary import table
-from foveate_logbook.reading import LOST, span_of, stream_of, tell
+from foveate_logbook.reading import finish, span_of, stream_of
 
 
 def main(options: argparse.Namespace) -> int:
     """List streams with times, sizes and gaps; with a stream, each of its messages."""
     with Recording(options.log) as log:
-        tell(log)
         if options.stream is None:
             _streams(log, options)
         else:
             _messages(log, stream_of(log, options.stream).topic, options)
-        return LOST if log.lost() else 0
+        return finish(log)
 
 
 def _messages(log: Recording, topic: str, options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from foveate.errors import BackendMissing, FoveateError, RecordingError
 from foveate.recording import Recording
 from foveate.terminal import Progress
 from foveate_logbook.cat import kind_of
-from foveate_logbook.reading import LOST, stream_of, tell
+from foveate_logbook.reading import finish, stream_of
 
 _BINS = 240
 _RATE_BIN_NS = 500_000_000  # shorter ones show the beat between the bins and the messages
@@ -45,7 +45,6 @@ def main(options: argparse.Namespace) -> int:
     if options.out.exists():
         raise FoveateError(f"{options.out}: exists already; choose another name")
     with Recording(options.log) as log:
-        tell(log)
         progress = Progress(f"reading {options.log.name}", sys.stderr)
         bins = _Bins(log)
         panels = [_Panel("messages a second", "Hz", bins.rates(log, progress))]
@@ -57,7 +56,7 @@ def main(options: argparse.Namespace) -> int:
         panels += [_field(log, text) for text in options.field]
         _draw(options.log.name, panels, options.out)
         print(f"{options.out}  {len(panels)} panels")
-        return LOST if log.lost() else 0
+        return finish(log)
 
 
 class _Bins:

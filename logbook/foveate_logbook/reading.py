@@ -14,10 +14,15 @@ from foveate.recording.recording import Stream
 LOST = 3  # exit code: a recording lacks messages
 
 
-def tell(log: Recording) -> None:
-    """Say on the error stream what is unusual about a recording."""
-    for line in log.notes():
-        print(line, file=sys.stderr)
+def finish(*logs: Recording) -> int:
+    """Say on the error stream what is unusual about recordings that have been read; the exit code.
+
+    Damage shows when a chunk is read, so this comes last.
+    """
+    for log in logs:
+        for line in log.notes():
+            print(line, file=sys.stderr)
+    return LOST if any(log.lost() for log in logs) else 0
 
 
 def stream_of(log: Recording, name: str) -> Stream:

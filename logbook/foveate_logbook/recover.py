@@ -8,8 +8,8 @@ import sys
 from foveate.errors import NotOurs
 from foveate.recording import Recording
 from foveate.terminal import Progress
-from foveate_logbook.foreign_recovery import recover
-from foveate_logbook.reading import LOST
+from foveate_logbook.foreign_recovery import is_mcap, recover
+from foveate_logbook.reading import LOST, finish
 from foveate_logbook.rewriting import rewrite
 
 
@@ -19,6 +19,8 @@ def main(options: argparse.Namespace) -> int:
     try:
         log = Recording(options.log)
     except NotOurs:
+        if not options.log.is_file() or not is_mcap(options.log):
+            raise
         count, problems = recover(options.log, options.out, progress)
         for line in problems:
             print(f"{options.log}: {line}", file=sys.stderr)
@@ -27,10 +29,8 @@ def main(options: argparse.Namespace) -> int:
     with log:
         note = {"recovered": {"of": log.path.name, "notes": log.notes(), "lost": log.lost()}}
         count = rewrite(log, options.out, note=note, progress=progress)
-        for line in log.notes():
-            print(line, file=sys.stderr)
-        lost = log.lost()
+        lost, code = log.lost(), finish(log)
     print(f"{options.out}  {count} messages, {options.out.stat().st_size / 1e6:.1f} MB")
     if lost:
         print("lost: " + ", ".join(f"{name} {n}" for name, n in sorted(lost.items())))
-    return LOST if lost else 0
+    return code

@@ -18,6 +18,7 @@ from foveate.recording.seal import GRAPH_NAME, SEAL_NAME
 from foveate.recording.writer import ChannelSpec, McapWriter, Unwritten
 
 _BATCH_BYTES = 1 << 20
+_LATE_NS = 60_000_000_000  # a step is noted when it has ended, perhaps long after it began
 _TYPES = {GRAPH_NAME: "application/yaml"}
 
 
@@ -94,11 +95,16 @@ def rewrite(
     out = Rewriter(to, [specs[n] for n in wanted], kept)
     try:
         rows = max(len(log.file), 1)
+        late_ns = min(end_ns + _LATE_NS, 2**63)
         for row in range(len(log.file)):
-            for raw in log.file.messages(set(wanted), begin_ns, end_ns, range(row, row + 1)):
+            for raw in log.file.messages(set(wanted), begin_ns, late_ns, range(row, row + 1)):
                 data: Any = raw.data
                 if specs[raw.channel].topic == DECISIONS and (begin_ns, end_ns) != (0, 2**63):
                     data = _decisions_within(log, raw.data, begin_ns, end_ns)
+                    if not data:
+                        continue
+                elif raw.log_ns >= end_ns:
+                    continue
                 out.add(numbers[raw.channel], raw.sequence, raw.log_ns, raw.publish_ns, data)
             progress((row + 1) / rows)
         return out.finish({**log.end, **note})

@@ -11,7 +11,7 @@ from foveate.errors import RecordingError
 from foveate.lineage import Ancestor, Lineage, Output, outputs_of
 from foveate.quantity import format_duration
 from foveate.recording import Recording
-from foveate_logbook.reading import stream_of, tell
+from foveate_logbook.reading import stream_of
 
 _DEEPEST = 12  # a loop of nodes has no end
 
@@ -36,7 +36,6 @@ class _Names:
 def main(options: argparse.Namespace) -> int:
     """Print the tree of one message; by default the last of its stream."""
     with Recording(options.log) as log:
-        tell(log)
         stream = stream_of(log, options.stream)
         names = _Names(log)
         if stream.name.rpartition(".")[0] not in names.nodes:

@@ -78,6 +78,7 @@ class McapWriter:
         except OSError:
             os.close(self._fd)
             self._index.close()
+            path.unlink(missing_ok=True)
             raise
 
     def _begin(self, attachments: Mapping[str, tuple[str, bytes]], metadata: Mapping[str, Mapping[str, str]]) -> None:
