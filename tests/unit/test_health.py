@@ -374,13 +374,15 @@ def test_why_of_a_simulated_runs_recording(tmp_path: Path, capsys: pytest.Captur
 class HeldUp(MemoryRecorder):
     """Its first message takes until it is told to go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Callable[[], None]) -> None:
         super().__init__()
+        self.begun = begun
         self.go_on = threading.Event()
 
-    def record(self, *given: Any) -> None:
+    def record(self, **given: Any) -> None:  # type: ignore[override]
+        self.begun()
         self.go_on.wait(30)
-        super().record(*given)  # type: ignore[call-arg]
+        super().record(**given)
 
 
 def test_a_snapshot_counts_as_the_ledgers_do(tmp_path: Path) -> None:
@@ -413,21 +415,30 @@ def test_a_source_that_a_slow_recorder_holds_up_is_explained() -> None:
     nodes: dict[str, Node] = {"source": Numbers(count=100, period_ns=0)}
     streams = (("source", "out", Policy("block", 1)),)
     graph = replace(graph_of(nodes, []), record=Record(Path("logs"), streams))
-    run, recorder = Run(graph, "live", replace=nodes), HeldUp()
-    run.add_recorder(recorder)
-    blocked = threading.Event()
-    source = run.stations["source"]
-    stats = source.stats
+    begun, blocked = threading.Event(), threading.Event()
 
-    class Watched(type(stats)):  # type: ignore[misc]
+    def look() -> None:
+        """Called whenever something changes: from now on nothing moves."""
+        if begun.is_set() and source.stats.blocked_by and len(run.stations["record"].inlets[0].queue):
+            blocked.set()
+
+    def begin() -> None:
+        begun.set()
+        look()
+
+    run, recorder = Run(graph, "live", replace=nodes), HeldUp(begin)
+    run.add_recorder(recorder)
+    source = run.stations["source"]
+
+    class Watched(type(source.stats)):  # type: ignore[misc]
         """Tells when the source is blocked."""
 
         __slots__ = ()
 
         def __setattr__(self, name: str, value: Any) -> None:
             super().__setattr__(name, value)
-            if name == "blocked_by" and value:
-                blocked.set()
+            if name == "blocked_by":
+                look()
 
     source.stats = Watched()
     thread = threading.Thread(target=run.execute, args=(None,))
@@ -439,7 +450,7 @@ def test_a_source_that_a_slow_recorder_holds_up_is_explained() -> None:
         recorder.go_on.set()
         run.stop.set()
         thread.join(20)
-    assert found[0].endswith("because of record") and found[1].startswith(("record is in its step", "record is about"))
+    assert found[0].endswith("because of record") and found[1].startswith("record is in its step 1 since ")
 
 
 def test_a_restarting_node_is_told_with_its_problem(tmp_path: Path) -> None:
