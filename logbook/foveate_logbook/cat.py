@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ def main(options: argparse.Namespace) -> int:
                 continue
             message = coder.decode(raw.data)
             head = {"number": raw.sequence, "t_s": (raw.log_ns - log.wall_start_ns) / 1e9}
-            print(json.dumps(head | plain(message, options.full), allow_nan=True))
+            print(json.dumps(head | plain(message, options.full), allow_nan=False))
             left = left - 1 if left is not None else None
         return finish(log)
 
@@ -49,12 +50,14 @@ def plain(value: Any, full: bool) -> Any:
     """A message as JSON can hold it."""
     if is_dataclass(value):
         return {item.name: plain(getattr(value, item.name), full) for item in fields(value)}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it
     if not isinstance(value, np.ndarray):
         return value
     if full or value.size <= _SHORT:
-        return value.tolist()
+        return value.tolist() if value.dtype.kind != "f" else np.where(np.isfinite(value), value, None).tolist()
     numbers = value.astype(np.float64).ravel()
-    numbers = numbers[~np.isnan(numbers)]
+    numbers = numbers[np.isfinite(numbers)]
     about: dict[str, Any] = {"shape": list(value.shape), "dtype": str(value.dtype)}
     if numbers.size:
         about |= {"min": float(numbers.min()), "max": float(numbers.max()), "mean": round(float(numbers.mean()), 6)}

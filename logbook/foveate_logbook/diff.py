@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> int:
     with Recording(options.log) as a, Recording(options.other) as b:
         names = sorted({s.name for s in a.streams()} | {s.name for s in b.streams()})
         wanted = options.streams.split(",") if options.streams else names
-        for name in wanted:
+        for name in [*wanted, *allowed]:
             if name not in names:
                 raise FoveateError(f"no stream '{name}' in either recording{did_you_mean(name, names)}")
         found = {name: _compare(a, b, name, allowed.get(name, 0.0), options.times) for name in wanted}

@@ -11,7 +11,7 @@ from foveate.errors import RecordingError
 from foveate.lineage import Ancestor, Lineage, Output, outputs_of
 from foveate.quantity import format_duration
 from foveate.recording import Recording
-from foveate_logbook.reading import stream_of
+from foveate_logbook.reading import finish, stream_of
 
 _DEEPEST = 12  # a loop of nodes has no end
 
@@ -55,14 +55,15 @@ def main(options: argparse.Namespace) -> int:
         if step is None:
             which = "" if number is None else f" #{number}"
             raise RecordingError(f"{log.path}: no step is recorded that gave {stream.name}{which}")
+        code = finish(log)
     sources = [_named(names, a) for a in lineage.sources(step)]
     if options.json:
         print(json.dumps({"message": f"{stream.name} #{found}", "sources": sources}))
-        return 0
+        return code
     for line in _tree(names, lineage, step, f"{stream.name} #{found}", 0, set()):
         print(line)
     print("goes back to " + (", ".join(f"{s['message']} at {s['t_s']:.6f} s" for s in sources) or "no source"))
-    return 0
+    return code
 
 
 def _named(names: _Names, a: Ancestor) -> dict[str, Any]:

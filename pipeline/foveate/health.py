@@ -24,7 +24,7 @@ def snapshot(made: Mapping[str, Station], now_ns: int) -> dict[str, Any]:
         nodes[name] = {
             "state": stats.state, "steps": stats.steps, "source": station.is_source,
             "begun_ns": stats.begun_ns, "ended_ns": stats.last_ns, "blocked_by": stats.blocked_by,
-            "problem": stats.problem,
+            "problem": stats.problem, "needs": station.needs,
         }  # fmt: skip
     wires = []
     for station in made.values():
@@ -69,8 +69,15 @@ def _explain(picture: Mapping[str, Any], name: str) -> tuple[str, str | None]:
         return f"{name} waits for its device or its time, after {node['steps']} messages{problem}", None
     wires = [w for w in picture["wires"] if w["to"] == name and w["trigger"]]
     empty = [w for w in wires if not w["waiting"]]
+    needs = node.get("needs", "all")
+    if needs == "set" and not empty:
+        return f"{name} waits for messages that belong together: one waits on every input{problem}", None
+    if needs == "any" and len(empty) < len(wires):
+        empty = []
     if not empty:
         return f"{name} is about to run: all its inputs are there{problem}", None
+    if needs == "any":
+        return f"{name} waits for a message of any recorded stream{problem}", None
     wire = min(empty, key=lambda w: w["produced"])
     came = f"{wire['produced']} have come" if wire["produced"] else "none has ever come"
     rest = f" since {format_duration(max(now - node['ended_ns'], 0))}" if node["steps"] else ""

@@ -36,6 +36,10 @@ def fault_policy(checker: Checker, item: Item) -> FaultPolicy:
         checker.fault(times.fault(f"times must be a whole number from 1, not {times.shown}"))
         count = default.times
     within = checker.duration(fields["within"], "within") if "within" in fields else None
+    if within == 0:
+        checker.fault(
+            fields["within"].fault("within must be longer than nothing: it bounds how often a node is restarted")
+        )
     backoff = checker.duration(fields["backoff"], "backoff") if "backoff" in fields else None
     return FaultPolicy(
         do.value, count, default.within_ns if within is None else within,

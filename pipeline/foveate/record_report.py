@@ -75,6 +75,8 @@ def _ring(checker: Checker, item: Item) -> Ring | None:
             made = replace(made, most_bytes=parse_bytes(memory.value))
         except ValueError as error:
             checker.fault(memory.fault(f"memory: {error}"))
+        if made.most_bytes < 1_000_000:
+            checker.fault(memory.fault(f"memory must be at least 1MB, not {memory.shown}"))
     return made
 
 

@@ -50,6 +50,8 @@ class Taken:
 class Station:
     """One node with its inlets; the executor moves messages between stations."""
 
+    needs = "all"  # of its triggers a message each: "all"; "any" of them; a "set" of messages that belong together
+
     def __init__(
         self, name: str, node: Node, inlets: list[Inlet], outputs: Mapping[str, Port], inputs: Mapping[str, Port]
     ) -> None:
@@ -217,6 +219,8 @@ class Recorder(Node):
 
 class RecorderStation(Station):
     """Fires for every message on any of its inlets, oldest first."""
+
+    needs = "any"
 
     def ready(self, now_ns: int) -> bool:
         return any(len(inlet.queue) for inlet in self.inlets)

@@ -176,6 +176,8 @@ class SyncInlet:
 class SyncStation(Station):
     """A station whose steps work on sets of messages that belong together."""
 
+    needs = "set"
+
     def match(self, spec: SyncSpec) -> None:
         """Called once, before the run."""
         self._spec = spec
