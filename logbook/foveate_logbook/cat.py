@@ -55,10 +55,18 @@ def plain(value: Any, full: bool) -> Any:
     if not isinstance(value, np.ndarray):
         return value
     if full or value.size <= _SHORT:
-        return value.tolist() if value.dtype.kind != "f" else np.where(np.isfinite(value), value, None).tolist()
+        whole = value.dtype.kind != "f" or bool(np.isfinite(value).all())
+        return value.tolist() if whole else _nones(value.tolist())
     numbers = value.astype(np.float64).ravel()
     numbers = numbers[np.isfinite(numbers)]
     about: dict[str, Any] = {"shape": list(value.shape), "dtype": str(value.dtype)}
     if numbers.size:
         about |= {"min": float(numbers.min()), "max": float(numbers.max()), "mean": round(float(numbers.mean()), 6)}
     return about
+
+
+def _nones(values: Any) -> Any:
+    """Nested lists of numbers with None for what JSON has no word for."""
+    if isinstance(values, list):
+        return [_nones(item) for item in values]
+    return values if math.isfinite(values) else None

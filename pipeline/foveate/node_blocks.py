@@ -37,9 +37,7 @@ def fault_policy(checker: Checker, item: Item) -> FaultPolicy:
         count = default.times
     within = checker.duration(fields["within"], "within") if "within" in fields else None
     if within == 0:
-        checker.fault(
-            fields["within"].fault("within must be longer than nothing: it bounds how often a node is restarted")
-        )
+        checker.fault(fields["within"].fault("within must be longer than nothing: it bounds how often it restarts"))
     backoff = checker.duration(fields["backoff"], "backoff") if "backoff" in fields else None
     return FaultPolicy(
         do.value, count, default.within_ns if within is None else within,

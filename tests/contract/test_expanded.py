@@ -177,7 +177,7 @@ def test_every_quantile_stays(tmp_path: Path) -> None:
         ("ring: 1ms, on_fault: keep", Ring(MS, dump_on_fault=False)),
         ("ring: 1.5min, on_fault: dump, memory: 512MB", Ring(90_000 * MS, most_bytes=512 * 10**6)),
         ("ring: 20ms, memory: 3GiB", Ring(20 * MS, most_bytes=3 * 2**30)),
-        ("ring: 20ms, memory: 1.001kB", Ring(20 * MS, most_bytes=1001)),
+        ("ring: 20ms, memory: 1000.001kB", Ring(20 * MS, most_bytes=1_000_001)),
     ],
 )
 def test_a_ring_stays(written: str, ring: Ring, tmp_path: Path) -> None:
