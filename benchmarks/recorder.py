@@ -323,6 +323,8 @@ def open_trial(case: str, engine: str, folders: Mapping[str, Path]) -> dict[str,
 
 
 def read_trial(case: str, engine: str, folders: Mapping[str, Path]) -> dict[str, Any]:
+    for name in ("mcap.reader", "mcap.stream_reader"):
+        import_module(name)
     begun = time.perf_counter()
     total = READERS[engine](folders["files"] / case)
     return {"value": total / (time.perf_counter() - begun) / 1e6, "unit": "MB/s", "share_read": total / GIGABYTE}
