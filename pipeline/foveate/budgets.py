@@ -124,20 +124,26 @@ class BudgetMeter:
         self._on_miss = on_miss
         self._told: set[int] = set()
         self._lineage = Lineage(wires_of(graph))
+        self._by_target: dict[int, list[Budget]] = {}
+        for budget in self.budgets:
+            self._by_target.setdefault(budget.target.node, []).append(budget)
         self._pending: deque[tuple[Budget, Step, int, int]] = deque()  # with the time put and the tries so far
 
     def add(self, step: Step) -> None:
         """Called by any thread for every step."""
         self._lineage.add(step)
-        for budget in self.budgets:
-            if step.node == budget.target.node:
+        for budget in self._by_target.get(step.node, ()):
+            if step.outputs:
                 for output, _, put_ns in outputs_of(step):
                     if output == budget.target.output:
                         self._pending.append((budget, step, put_ns, 0))
-        self._work(8)
+        if self._pending:
+            self._work(8)
 
     def _work(self, most: int) -> None:
         for _ in range(most):
+            if not self._pending:  # asked first: an exception costs ten times as much
+                return
             try:
                 budget, step, put_ns, tries = self._pending.popleft()
             except IndexError:

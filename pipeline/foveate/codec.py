@@ -112,18 +112,31 @@ def codec_of(cls: type[Message]) -> Codec:
     return Codec(cls)
 
 
+_SET, _ARRAY, _TUPLE, _INNER = range(4)
+
+
+@cache
+def _plan(cls: type) -> tuple[tuple[str, int], ...]:
+    """What to do with each field. Kept: asking each time cost a quarter of a small message's encoding."""
+    kinds = []
+    for name, hint in field_types(cls).items():
+        plain = _SET if hint in (int, float, str, bool) else _INNER
+        kinds.append((name, _ARRAY if is_array(hint) else _TUPLE if hint == tuple[str, ...] else plain))
+    return tuple(kinds)
+
+
 def _fill(out: Any, value: Any, carried: str = "") -> None:
     """Copy a dataclass into its protobuf message; the array `carried` leaves its shape only."""
-    for name, hint in field_types(type(value)).items():  # type: ignore[arg-type]
+    for name, kind in _plan(type(value)):  # type: ignore[arg-type]
         item = getattr(value, name)
-        if item is None:
-            continue
-        if isinstance(item, np.ndarray):
-            _put_array(getattr(out, name), item, name != carried)
-        elif isinstance(item, tuple):
-            getattr(out, name).extend(item)
-        elif hint in (int, float, str, bool):
+        if kind == _SET:
             setattr(out, name, item)
+        elif item is None:
+            continue
+        elif kind == _ARRAY:
+            _put_array(getattr(out, name), item, name != carried)
+        elif kind == _TUPLE:
+            getattr(out, name).extend(item)
         else:
             target = getattr(out, name)
             target.SetInParent()

@@ -37,12 +37,14 @@ class StepLog:
     """Steps and drops of a run as they happen; any thread adds, one drains."""
 
     def __init__(self) -> None:
+        self.keeps = False  # somebody drains it; without, steps are only told to the listeners
         self._steps: deque[Step] = deque()
         self.drops: deque[Drop] = deque()
         self.listeners: list[Callable[[Step], None]] = []
 
     def add(self, step: Step) -> None:
-        self._steps.append(step)
+        if self.keeps:
+            self._steps.append(step)
         for listener in self.listeners:
             listener(step)
 

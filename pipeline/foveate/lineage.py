@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from foveate.decisions import Step
 
@@ -17,8 +18,7 @@ class Output:
     output: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ancestor:
+class Ancestor(NamedTuple):
     """A message that another one was made from."""
 
     wire: int  # on which it was consumed
@@ -40,10 +40,13 @@ class Lineage:
         self._order: dict[int, deque[Step]] = {}
 
     def add(self, step: Step) -> None:
-        self._by_number[step.node, step.number] = step
+        node = step.node
+        self._by_number[node, step.number] = step
         for output, sequence, _ in outputs_of(step):
-            self._given[step.node, output, sequence] = step
-        order = self._order.setdefault(step.node, deque())
+            self._given[node, output, sequence] = step
+        order = self._order.get(node)
+        if order is None:
+            order = self._order.setdefault(node, deque())
         order.append(step)
         if self._keep and len(order) > self._keep:
             old = order.popleft()
@@ -61,16 +64,20 @@ class Lineage:
 
     def parents(self, step: Step) -> Iterator[Ancestor | None]:
         """What a step consumed; None for a message whose step is not known (any more)."""
-        for wire, sequence in zip(step.inputs[::2], step.inputs[1::2], strict=True):
+        inputs = step.inputs
+        for at in range(0, len(inputs), 2):
+            wire, sequence = inputs[at], inputs[at + 1]
             if not sequence or not 0 <= wire < len(self._wires):
                 continue
             of = self._wires[wire]
-            made_by = self.step_of(of, sequence)
+            made_by = self._given.get((of.node, of.output, sequence))
             if made_by is None:
                 yield None
                 continue
-            put_ns = next(t for o, n, t in outputs_of(made_by) if (o, n) == (of.output, sequence))
-            yield Ancestor(wire, of, sequence, put_ns, made_by)
+            for output, number, put_ns in outputs_of(made_by):
+                if number == sequence and output == of.output:
+                    yield Ancestor(wire, of, sequence, put_ns, made_by)
+                    break
 
     def sources(self, step: Step, most: int = 10_000) -> Iterable[Ancestor]:
         """All messages of sources that a step's outputs go back to, each once, newest first."""
@@ -90,6 +97,7 @@ class Lineage:
         return sorted(found.values(), key=lambda a: -a.put_ns)
 
 
-def outputs_of(step: Step) -> Iterator[tuple[int, int, int]]:
+def outputs_of(step: Step) -> Sequence[tuple[int, ...]]:
     """Output, sequence number and time of each message a step gave."""
-    return zip(*(step.outputs[i::3] for i in range(3)), strict=True)
+    given = step.outputs
+    return (given,) if len(given) == 3 else [given[i : i + 3] for i in range(0, len(given), 3)]

@@ -135,6 +135,7 @@ class Run:
         """Record what the graph's `record` block names. Call before `execute`."""
         self._recorder = recorder
         self._connect(recorder)
+        self.log.keeps = True
         for station in self.stations.values():
             if station.name != RECORDER:
                 station.log = self.log

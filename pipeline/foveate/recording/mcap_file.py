@@ -11,6 +11,7 @@ import os
 import struct
 import zlib
 from array import array
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ class McapFile:
         self.counts: dict[int, int] = {}  # messages by channel; complete only if `closed`
         self._columns = [array("Q") for _ in range(5)]  # chunk's offset, bytes, streams, first and last log time
         self._known: set[int] = set()  # offsets of damages already noted
+        self._recent: deque[tuple[int, memoryview]] = deque(maxlen=4)  # streams of one file are often read side by side
         self._file_number: int | None = None
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -305,6 +307,15 @@ class McapFile:
 
     def chunk(self, row: int) -> memoryview | None:
         """The records of one chunk; None, with the damage noted, if its checksum does not fit."""
+        for number, records in self._recent:
+            if number == row:
+                return records
+        found = self._read_chunk(row)
+        if found is not None:
+            self._recent.append((row, found))
+        return found
+
+    def _read_chunk(self, row: int) -> memoryview | None:
         at, size = self._columns[0][row], self._columns[1][row]
         data = memoryview(self._read(at, size))
         if len(data) == size and size >= mcap.CHUNK_HEAD.size:
