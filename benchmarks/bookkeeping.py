@@ -101,6 +101,7 @@ def run_trial(case: str, engine: str, folders: Mapping[str, Path]) -> dict[str, 
     nodes: dict[str, Node] = {"a": Numbers(COUNT, case == "live"), "b": Pass(), "c": Pass(), "d": Collect()}
     graph = graph_of(nodes, engine in COSTS[3:])
     run = Run(graph, case, replace=nodes)  # type: ignore[arg-type]
+    run.log.keeps = True
     drain = Drain(run.log, engine in (COSTS[2], COSTS[4]))
     for station in run.stations.values() if engine != COSTS[0] else ():
         station.log = run.log
