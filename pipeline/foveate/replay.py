@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from foveate import catalog, expanded
+from foveate.budgets import path_wires
 from foveate.catalog import did_you_mean
 from foveate.changes import Change, Changed, changes
 from foveate.checking import load_graph
@@ -189,7 +190,9 @@ def substitute(graph: Graph, log: Recording, chosen: set[str]) -> tuple[Graph, d
     if record is not None:
         streams = tuple(s for s in record.streams if s[0] in nodes and s[1] in nodes[s[0]].schema.outputs)
         record = Record(record.to, streams)
-    return replace(graph, nodes=nodes, wires=wires, record=record, report=None), sources
+    made = replace(graph, nodes=nodes, wires=wires, record=record, report=None, budgets=())
+    ends = [b for b in graph.budgets if b.source.rpartition(".")[0] in nodes and b.target.rpartition(".")[0] in nodes]
+    return replace(made, budgets=tuple(b for b in ends if path_wires(made, b.source, b.target))), sources
 
 
 def _cost(spec: NodeSpec, log: Recording) -> int:

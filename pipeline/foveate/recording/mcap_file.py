@@ -104,7 +104,8 @@ class McapFile:
 
     def _preamble(self, at: int) -> int:
         """What stands before the messages; returns where it ends or stops making sense."""
-        schemas: dict[int, tuple[int, str, str, bytes]] = {}
+        description = mcap.Description()
+        self.channels = description.channels
         while True:
             head = self._read(at, mcap.RECORD_HEAD.size)
             if len(head) < mcap.RECORD_HEAD.size:
@@ -119,15 +120,11 @@ class McapFile:
                     self.library = mcap.library(body)
                 elif opcode == mcap.TALLY:
                     self._read_tally(body)
-                elif opcode == mcap.SCHEMA:
-                    found = mcap.parse_schema(body)
-                    schemas[found[0]] = found
-                elif opcode == mcap.CHANNEL:
-                    channel = mcap.parse_channel(body, schemas)
-                    self.channels[channel.number] = channel
                 elif opcode == mcap.ATTACHMENT:
                     name, data = mcap.parse_attachment(body)
                     self.attachments[name] = data
+                else:
+                    description.add(opcode, body)
             except (ValueError, struct.error) as error:
                 self._note(at, length, 0, str(error))
             at += mcap.RECORD_HEAD.size + length
@@ -161,20 +158,13 @@ class McapFile:
         return True
 
     def _read_summary(self, at: int, end: int) -> None:
-        schemas: dict[int, tuple[int, str, str, bytes]] = {}
-        self.channels = {}
+        description = mcap.Description()
         while at < end:
             opcode, length = mcap.RECORD_HEAD.unpack(self._read(at, mcap.RECORD_HEAD.size))
             if length > end - at:
                 raise ValueError("a record of the index is longer than the index")
             body = memoryview(self._read(at + mcap.RECORD_HEAD.size, length))
-            if opcode == mcap.SCHEMA:
-                found = mcap.parse_schema(body)
-                schemas[found[0]] = found
-            elif opcode == mcap.CHANNEL:
-                channel = mcap.parse_channel(body, schemas)
-                self.channels[channel.number] = channel
-            elif opcode == mcap.STATISTICS:
+            if opcode == mcap.STATISTICS:
                 self.counts = mcap.channel_counts(body)
             elif opcode == mcap.CHUNK_INDEX:
                 row = mcap.parse_chunk_index(body)
@@ -183,7 +173,10 @@ class McapFile:
                 self._add_row(*row)
             elif opcode == mcap.ATTACHMENT_INDEX:
                 self._indexed_attachment(body)
+            else:
+                description.add(opcode, body)
             at += mcap.RECORD_HEAD.size + length
+        self.channels = description.channels
 
     def _checksum(self, start: int, end: int, foot: bytes) -> int:
         crc = 0
@@ -288,19 +281,13 @@ class McapFile:
     def _describe_from_chunk(self) -> None:
         """Streams as the first chunk describes them: there, unlike before it, a checksum covers them."""
         records = self.chunk(0) if len(self) else None
-        channels: dict[int, mcap.Channel] = {}
-        schemas: dict[int, tuple[int, str, str, bytes]] = {}
+        description = mcap.Description()
         try:
             for opcode, body in mcap.split(records) if records is not None else ():
-                if opcode == mcap.SCHEMA:
-                    found = mcap.parse_schema(body)
-                    schemas[found[0]] = found
-                elif opcode == mcap.CHANNEL:
-                    channel = mcap.parse_channel(body, schemas)
-                    channels[channel.number] = channel
+                description.add(opcode, body)
         except (ValueError, struct.error):  # its checksum fits: it was written like that
             return
-        self.channels = channels or self.channels
+        self.channels = description.channels or self.channels
 
     def _batch(self, row: int) -> mcap.Batch | None:
         return mcap.Batch.parse(self._read(self._columns[0][row] - mcap.BATCH_BYTES, mcap.BATCH_BYTES))

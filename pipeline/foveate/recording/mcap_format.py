@@ -167,19 +167,25 @@ def library(body: memoryview) -> str:
     return cursor.text()
 
 
-def parse_schema(body: memoryview) -> tuple[int, str, str, bytes]:
-    cursor = Cursor(body)
-    (number,) = cursor.numbers("H")
-    name, encoding = cursor.text(), cursor.text()
-    return number, name, encoding, bytes(cursor.take(cursor.numbers("I")[0]))
+class Description:
+    """The streams of a file, collected from its schema and channel records."""
 
+    def __init__(self) -> None:
+        self.channels: dict[int, Channel] = {}
+        self._schemas: dict[int, tuple[str, str, bytes]] = {}
 
-def parse_channel(body: memoryview, schemas: dict[int, tuple[int, str, str, bytes]]) -> Channel:
-    cursor = Cursor(body)
-    number, schema_number = cursor.numbers("HH")
-    topic, encoding, found = cursor.text(), cursor.text(), cursor.pairs()
-    _, *kind = schemas.get(schema_number, (0, "", "", b""))
-    return Channel(number, topic, encoding, found, *kind)  # type: ignore[arg-type]
+    def add(self, opcode: int, body: memoryview) -> None:
+        """Take a record; others than the two are passed over. Raises ValueError, struct.error."""
+        cursor = Cursor(body)
+        if opcode == SCHEMA:
+            (number,) = cursor.numbers("H")
+            name, encoding = cursor.text(), cursor.text()
+            self._schemas[number] = (name, encoding, bytes(cursor.take(cursor.numbers("I")[0])))
+        elif opcode == CHANNEL:
+            number, schema_number = cursor.numbers("HH")
+            topic, encoding, found = cursor.text(), cursor.text(), cursor.pairs()
+            kind = self._schemas.get(schema_number, ("", "", b""))
+            self.channels[number] = Channel(number, topic, encoding, found, *kind)
 
 
 def parse_attachment(body: memoryview) -> tuple[str, bytes]:
