@@ -30,7 +30,7 @@ MAY_IMPORT = {
 }
 # The ratchet: these numbers may only go down.
 MOST_FILE_LINES, MOST_FUNCTION_LINES, MOST_CORE_LINES = 400, 50, 9000
-CORE_THIRD_PARTY = {"numpy", "yaml", "pydantic", "mcap", "google"}
+CORE_THIRD_PARTY = {"numpy", "yaml", "pydantic", "mcap", "google", "isal"}
 
 
 def sources(package: str) -> list[Path]:

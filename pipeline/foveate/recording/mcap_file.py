@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from array import array
 from collections import deque
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import NamedTuple
 
 from foveate.errors import NotOurs, RecordingError
 from foveate.recording import mcap_format as mcap
+from foveate.recording.checksum import crc32
 
 _BLOCK = 1 << 20
 _MAX_ATTACHMENT = 16 << 20  # read whole before its checksum is known
@@ -181,8 +181,8 @@ class McapFile:
     def _checksum(self, start: int, end: int, foot: bytes) -> int:
         crc = 0
         for at in range(start, end, _BLOCK):
-            crc = zlib.crc32(self._read(at, min(_BLOCK, end - at)), crc)
-        return zlib.crc32(foot[: mcap.RECORD_HEAD.size + 16], crc)
+            crc = crc32(self._read(at, min(_BLOCK, end - at)), crc)
+        return crc32(foot[: mcap.RECORD_HEAD.size + 16], crc)
 
     def _indexed_attachment(self, body: memoryview) -> None:
         at, length = mcap.Cursor(body).numbers("QQ")
@@ -309,7 +309,7 @@ class McapFile:
             opcode, length, _, _, inner, crc, compression, stored = mcap.CHUNK_HEAD.unpack_from(data)
             records = data[mcap.CHUNK_HEAD.size :]
             sizes = (length + mcap.RECORD_HEAD.size, inner + mcap.CHUNK_HEAD.size, stored)
-            if (opcode, compression) == (mcap.CHUNK, 0) and sizes == (size, size, inner) and zlib.crc32(records) == crc:
+            if (opcode, compression) == (mcap.CHUNK, 0) and sizes == (size, size, inner) and crc32(records) == crc:
                 return records
         self._note(at, size, self._lost_in(row), "a chunk's checksum does not fit")
         return None

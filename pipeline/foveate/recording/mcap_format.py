@@ -13,10 +13,11 @@ what was written before, to count what damage took. Source: https://mcap.dev/spe
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from foveate.recording.checksum import crc32
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
@@ -55,7 +56,7 @@ class Batch:
             MARKER, self.file, self.number, self.before, self.messages, self.chunk_bytes, self.index_bytes,
             self.streams, self.first_ns, self.last_ns,
         )  # fmt: skip
-        return RECORD_HEAD.pack(BATCH, len(body) + 4) + body + struct.pack("<I", zlib.crc32(body))
+        return RECORD_HEAD.pack(BATCH, len(body) + 4) + body + struct.pack("<I", crc32(body))
 
     @classmethod
     def parse(cls, data: bytes) -> Batch | None:
@@ -63,7 +64,7 @@ class Batch:
         if len(data) < BATCH_BYTES or data[0] != BATCH:
             return None
         body = data[RECORD_HEAD.size : BATCH_BYTES - 4]
-        if zlib.crc32(body) != struct.unpack_from("<I", data, BATCH_BYTES - 4)[0]:
+        if crc32(body) != struct.unpack_from("<I", data, BATCH_BYTES - 4)[0]:
             return None
         marker, *values = _BATCH.unpack(body)
         return cls(*values) if marker == MARKER else None
@@ -95,7 +96,7 @@ def channel(number: int, schema_number: int, topic: str, encoding: str, metadata
 
 def attachment(name: str, media_type: str, data: bytes) -> bytes:
     body = struct.pack("<QQ", 0, 0) + text(name) + text(media_type) + struct.pack("<Q", len(data)) + data
-    return record(ATTACHMENT, body + struct.pack("<I", zlib.crc32(body)))
+    return record(ATTACHMENT, body + struct.pack("<I", crc32(body)))
 
 
 def metadata(name: str, values: dict[str, str]) -> bytes:
@@ -194,7 +195,7 @@ def parse_attachment(body: memoryview) -> tuple[str, bytes]:
     cursor.numbers("QQ")
     name, _ = cursor.text(), cursor.text()
     data = bytes(cursor.take(cursor.numbers("Q")[0]))
-    if zlib.crc32(body[: cursor.at]) != cursor.numbers("I")[0]:
+    if crc32(body[: cursor.at]) != cursor.numbers("I")[0]:
         raise ValueError(f"the attachment '{name}' is damaged")
     return name, data
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from foveate.errors import FoveateError
 from foveate.recording import mcap_format as mcap
+from foveate.recording.checksum import crc32
 
 _LARGE = 16 * 1024  # from here on a piece is written from where it lies; below, copying it is cheaper
 _MAX_PIECES = 512  # of one writev; Linux takes 1024
@@ -64,7 +64,7 @@ class McapWriter:
         self._channels = list(channels)
         self._attachments: list[tuple[int, int, int, str, str]] = []  # offset, length, size of data, name, type
         self._metadata: list[tuple[int, int, str]] = []  # offset, length, name
-        self._file = zlib.crc32(b"".join(data for _, data in attachments.values()), zlib.crc32(described))
+        self._file = crc32(b"".join(data for _, data in attachments.values()), crc32(described))
         self._at = 0  # end of the last whole record
         self._batches = 0
         self.counts = dict.fromkeys(range(1, len(channels) + 1), 0)  # acknowledged messages by channel
@@ -144,7 +144,7 @@ class McapWriter:
         self._pieces.append(self._small)
         crc, size = 0, self.pending_bytes
         for piece in self._pieces:
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
         chunk_bytes = mcap.CHUNK_HEAD.size + size
         head = mcap.CHUNK_HEAD.pack(
             mcap.CHUNK, mcap.CHUNK_FIXED + size, self._first_ns, self._last_ns, size, crc, 0, size
@@ -234,11 +234,11 @@ class McapWriter:
             group_at = self._at
             for piece in pieces:
                 self._write([piece])
-                crc = zlib.crc32(piece, crc)
+                crc = crc32(piece, crc)
             if self._at > group_at:
                 offsets += mcap.record(mcap.SUMMARY_OFFSET, struct.pack("<BQQ", opcode, group_at, self._at - group_at))
         foot = mcap.RECORD_HEAD.pack(mcap.FOOTER, 20) + struct.pack("<QQ", start, self._at)
-        crc = zlib.crc32(foot, zlib.crc32(offsets, crc))
+        crc = crc32(foot, crc32(offsets, crc))
         self._write([offsets, foot, struct.pack("<I", crc), mcap.MAGIC])
 
     def _summary(self) -> Iterator[tuple[int, Iterable[Buffer]]]:
