@@ -10,8 +10,6 @@ from foveate.recording import Recording
 from foveate.terminal import Progress
 from foveate_logbook.reading import finish
 
-FORMATS = ("csv", "images", "ros2", "tum", "video")
-
 
 def main(options: argparse.Namespace) -> int:
     """Write the streams; what a format cannot hold is named."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from foveate.clock import VirtualClock
 from foveate.decisions import Step
+from foveate.lineage import outputs_of
 from foveate.messages import Message
 from foveate.queues import Drop
 from foveate.station import RECORDER, Inlet, Station, Taken, failure
@@ -108,10 +109,9 @@ class FollowingExecutor(VirtualExecutor):
         self._numbers = {text: number for number, text in enumerate(wires)}
         self._watcher = watcher
         self._speed = speed
-        self._pace = threading.Event()  # only waited on, to sleep
         self._shelves: dict[str, dict[int, Shelf]] = {}
-        self.skipped: dict[str, int] = {}  # steps that could not be repeated, by node
-        self.reasons: list[str] = []
+        self.skipped = 0  # steps that could not be repeated
+        self.reasons: list[str] = []  # why, of the first of them
 
     def _prepare(self, place: Place) -> None:
         name = place.station.name
@@ -202,10 +202,8 @@ class FollowingExecutor(VirtualExecutor):
     def _followed(self, place: Place, step: Step) -> None:
         """Hand on what the step gave, numbered and timed as in the recorded run."""
         station, given = place.station, []  # type: Station, list[int]
-        recorded = {
-            list(station.outputs)[o]: (n, t) for o, n, t in zip(*(step.outputs[i::3] for i in range(3)), strict=True)
-            if o < len(station.outputs)
-        }  # fmt: skip
+        names = list(station.outputs)
+        recorded = {names[o]: (n, t) for o, n, t in outputs_of(step) if o < len(names)}
         pending, place.pending = dict(place.pending), []
         for output in station.outputs:
             message = pending.get(output)
@@ -272,11 +270,13 @@ class FollowingExecutor(VirtualExecutor):
         """A step whose messages do not exist this time: nothing it gave will come either."""
         name = place.station.name
         self._script.waiting[name].popleft()
-        self.skipped[name] = self.skipped.get(name, 0) + 1
+        self.skipped += 1
         if len(self.reasons) < _MAX_NAMED:
             self.reasons.append(f"{name} step {step.number} at {step.begun_ns / 1e9:.6f} s was not repeated: {why}")
         outputs = list(place.station.outputs)
-        for o, number, put_ns in zip(*(step.outputs[i::3] for i in range(3)), strict=True):
+        for o, number, put_ns in outputs_of(step):
+            if o >= len(outputs):  # a node in its place has fewer
+                continue
             if self._watcher is not None:
                 self._watcher(name, step, outputs[o], number, None)
             for target, inlet in place.station.targets[outputs[o]]:
@@ -292,7 +292,7 @@ class FollowingExecutor(VirtualExecutor):
                     for wire, sequences in _by_wire(step.inputs).items() for n in sequences
                     if n not in shelves[wire].there
                 ]  # fmt: skip
-                self.skipped[name] = self.skipped.get(name, 0) + 1
+                self.skipped += 1
                 if len(self.reasons) < _MAX_NAMED:
                     self.reasons.append(f"{name} step {step.number} was not repeated: it waits for {', '.join(absent)}")
             for shelf in shelves.values():

@@ -37,6 +37,8 @@ def main(options: argparse.Namespace) -> int:
         replay.verifier.finish(result.stopped_by == "end", log.file.closed)
         lost = log.lost()
     lines = [f"changed: {change}" for change in replay.changes] + replay.executor.reasons
+    if replay.executor.skipped > len(replay.executor.reasons):
+        lines.append(f"{replay.executor.skipped} steps were not repeated; these are the first")
     if options.verify:
         free = [n for n in replay.graph.nodes if n not in replay.followed and n not in replay.sources]
         lines += [

@@ -51,7 +51,7 @@ def _live(pid: int | None) -> tuple[str, dict[str, Any]]:
     try:
         picture = json.loads(newest.read_text(encoding="utf-8"))
         where = f"{picture['graph']} (pid {picture['pid']})"
-        for name in picture["nodes"]:
+        for name in picture["nodes"]:  # whatever it lacks is found here, in one place
             explain(picture, name)
         return where, picture
     except (ValueError, KeyError, TypeError):
