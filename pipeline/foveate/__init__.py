@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from foveate.messages import Frame as Frame
     from foveate.messages import Gaze as Gaze
     from foveate.messages import Imu as Imu
+    from foveate.messages import LaserState as LaserState
     from foveate.messages import Message as Message
     from foveate.messages import MirrorState as MirrorState
     from foveate.messages import Objects as Objects
@@ -45,6 +46,7 @@ _HOME = {
     "Gaze": "messages",
     "GraphError": "errors",
     "Imu": "messages",
+    "LaserState": "messages",
     "Message": "messages",
     "MirrorState": "messages",
     "Node": "node",

@@ -82,6 +82,11 @@ class Frame(Message):
     seq: int  # unwrapped; a gap = a frame the device lost
     lost_before: int = 0  # frames known lost between this one and the one before
     mirror: MirrorState | None = None  # the steering mirror at mid-exposure, if one is in the path
+    missing_bytes: int = 0  # of the image, lost on the way; 0 = complete
+    device_ns: int = 0  # on the device's own clock, as it gave it; 0 = it gives none
+    epoch: int = 0  # counts up when the device's clock wraps or jumps
+    received_ns: int = 0  # when the computer had it, on the pipeline's clock; 0 = not taken note of
+    gain_db: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,6 +146,9 @@ class DepthFrame(Message):
     scale_m: float  # metres a unit
     seq: int  # unwrapped; a gap = a frame the device lost
     lost_before: int = 0
+    device_ns: int = 0  # as in Frame
+    epoch: int = 0
+    received_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,6 +204,15 @@ class Pose(Message):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LaserState(Message):
+    """What a line laser does, as it was read back."""
+
+    power: float  # share of the most it can give, 0 to 1
+    emitting: bool
+    interlock: str  # "" = none; else why it may not emit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Events(Message):
     """Brightness changes of an event camera in the order of time; the stamp covers the packet."""
 
@@ -205,6 +222,8 @@ class Events(Message):
     polarity: NDArray[np.uint8]  # N, 1 = brighter, 0 = darker
     width: int
     height: int
+    lost_before: int = 0  # events known lost since the packet before
+    epoch: int = 0  # counts up when the device's clock wraps or jumps
 
     def within(self, begin_ns: int, end_ns: int) -> Events | None:
         first, last = np.searchsorted(self.t_ns, [begin_ns, end_ns])
