@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.errors import NotSupported, OutOfRange
+from foveate.errors import NotSupported
 from foveate.messages import MirrorState
 from foveate_calibration.two_mirror import TwoMirror
 from foveate_drivers.adjustable import Adjustable
@@ -27,6 +27,7 @@ class Mirror(Adjustable):
     axes: int = 2
     limit_rad: Angles  # (axes,): largest angle either side of rest
     tolerance_rad: float = 25e-6  # what counts as at rest
+    deadline_s: float = 0.09  # silence after which it parks; 0 = never. Counts from the start of the last move
     geometry: TwoMirror | None = None  # how the camera looks through it, where the rig knows
     # how moves keep out of exposures: "predicted": they start at a time computed from the camera's rhythm;
     # "strobe": the controller starts them where an exposure ends; "trigger": the controller releases the
@@ -34,7 +35,9 @@ class Mirror(Adjustable):
     sync: Sync = "predicted"
 
     def goto(self, angle_rad: Angles, not_before_ns: int = 0) -> MirrorState:
-        """Start a move now, or at `not_before_ns` on the clock; returns the accepted command.
+        """Start a move now, or at `not_before_ns` on the clock; returns the accepted command at once.
+
+        A command replaces one that has not started. With `sync` "strobe" or "trigger" the controller times the move.
 
         Raises OutOfRange naming axis, value and bounds, Interlock after an emergency stop or beyond the
         permitted duty; nothing has moved then. Raises Disconnected, Timeout, ProtocolError.
@@ -75,14 +78,3 @@ class Mirror(Adjustable):
     def clear(self) -> None:
         """End an emergency stop; the mirror stays parked."""
         raise NotImplementedError
-
-    def checked(self, angle_rad: Angles) -> Angles:
-        """`angle_rad` as an array of `axes` finite numbers within the limits, or OutOfRange."""
-        angle = np.asarray(angle_rad, np.float64)
-        if angle.shape != (self.axes,):
-            raise OutOfRange(self.uri, "angles", f"an array of shape {angle.shape}", self.axes, self.axes, "axes")
-        for axis in range(self.axes):
-            limit = float(self.limit_rad[axis])
-            if not abs(float(angle[axis])) <= limit:  # also catches NaN
-                raise OutOfRange(self.uri, f"axis {axis}", float(angle[axis]), -limit, limit, "rad")
-        return angle

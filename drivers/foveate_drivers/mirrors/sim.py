@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import bisect
 import threading
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
 
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
-from foveate.errors import StateError
+from foveate.errors import OutOfRange, StateError
 from foveate.messages import MirrorState, Stamp
 from foveate.node import Unit
 from foveate_calibration.two_mirror import TwoMirror
-from foveate_drivers.mirrors.base import Angles, Mirror
+from foveate_drivers.adjustable import Capability, Health, Value
+from foveate_drivers.mirrors.base import Angles, Mirror, Sync
 from foveate_drivers.mirrors.dynamics import CLASSES, Axis, SettleTable
+from foveate_drivers.mirrors.guard import Guard
 
 
 class SimMirror(Mirror):
@@ -33,28 +39,46 @@ class SimMirror(Mirror):
         delay: Annotated[float, Unit("s"), Ge(0), Le(0.1)] = 100e-6,
         spacing: Annotated[float, Unit("m"), Gt(0)] = 0.045,
         camera_distance: Annotated[float, Unit("m"), Gt(0)] = 0.08,
+        sync: Sync = "predicted",
+        deadline: Annotated[float, Unit("s"), Ge(0), Le(60)] = 0.09,
+        rate: Annotated[float, Unit("Hz"), Gt(0)] = 10_000.0,
+        duty: Annotated[float, Gt(0), Le(1)] = 1.0,
         seed: int = 1,
     ) -> None:
-        """`delay`: from a command to the start of the move; `tolerance`: what counts as at rest."""
+        """`delay`: from a command to the start of the move; `tolerance`: what counts as at rest;
+        `deadline`: silence after which it parks, 0 = never; `rate`: most commands a second;
+        `duty`: share of a second an axis may accelerate (heat), 1 = any."""
         self.limit_rad = np.array([limit, limit])
         self.geometry = TwoMirror(spacing, camera_distance)
         self.tolerance_rad = tolerance
+        self.sync = sync
+        self.deadline_s = deadline
         self._repeatability = repeatability
         self._readback_noise = readback_noise
         self._delay_s = delay
         self._seed = seed
         self._scanner = scanner
+        self._bounds = (rate, duty)
         self._settle = SettleTable(CLASSES[scanner], tolerance, 2 * limit)
         self._lock = threading.Lock()
         self._clock: Clock | None = None
-        self._axes = [Axis(CLASSES[scanner]) for _ in range(2)]
-        self._rng = np.random.default_rng(seed)
+        self.exposure_end_ns: Callable[[int], int] | None = None  # after a moment: wired by the camera behind it
+        self._reset()
+
+    def _reset(self) -> None:
+        self._guard = Guard(
+            self.uri, self.limit_rad, [CLASSES[self._scanner]] * 2, rate_hz=self._bounds[0], duty=self._bounds[1]
+        )
+        self._axes = [Axis(CLASSES[self._scanner]) for _ in range(2)]
+        self._target = np.zeros(2)
+        self._triggers: list[int] = []  # when the controller releases the camera, with sync "trigger"
+        self._rng = np.random.default_rng(self._seed)
         self.parked = True
 
     def open(self, clock: Clock) -> None:
+        self._reset()
         self._clock = clock
-        self._axes = [Axis(CLASSES[self._scanner]) for _ in range(2)]
-        self._rng = np.random.default_rng(self._seed)
+        self._triggers.append(clock.now_ns())  # the camera's first frame does not wait for a move
 
     def close(self) -> None:
         """Park, if it was open."""
@@ -66,18 +90,87 @@ class SimMirror(Mirror):
     def info(self) -> DeviceInfo:
         return DeviceInfo(self.uri, "foveate", self._scanner, simulated=True)
 
-    def goto(self, angle_rad: Angles, not_before_ns: int = 0) -> MirrorState:
-        angle = self.checked(angle_rad)
+    def capabilities(self) -> Mapping[str, Capability]:
+        return {
+            "limit": Capability("limit", "rad", writable=False),
+            "deadline": Capability("deadline", "s", 0.0, 60.0),
+            "scanner": Capability("scanner", choices=tuple(CLASSES), writable=False),
+        }
+
+    def _read(self, name: str) -> Value:
+        self._now_ns(f"get {name}")
+        return {"limit": float(self.limit_rad[0]), "deadline": self.deadline_s, "scanner": self._scanner}[name]
+
+    def _write(self, name: str, value: Value) -> None:
+        self.deadline_s = float(value)
+
+    def health(self) -> Health:
+        return Health("degraded" if self._guard.stopped else "ok", "emergency stop" if self._guard.stopped else "",
+                      {"refused": self._guard.refused})  # fmt: skip
+
+    def _now_ns(self, operation: str) -> int:
         if self._clock is None:
-            raise StateError(self.uri, "move", "it is not open")
-        now_ns = self._clock.now_ns()
-        start_s = max(now_ns, not_before_ns) / 1e9 + self._delay_s
+            raise StateError(self.uri, operation, "it is not open")
+        return self._clock.now_ns()
+
+    def goto(self, angle_rad: Angles, not_before_ns: int = 0) -> MirrorState:
+        now_ns = self._now_ns("move")
+        angle = self._guard.admit(angle_rad, now_ns)
+        start_ns = max(now_ns, not_before_ns)
+        if self.sync == "strobe" and self.exposure_end_ns is not None:
+            start_ns = self.exposure_end_ns(now_ns)
+        elif self.sync == "trigger":
+            start_ns = now_ns
         with self._lock:
             self.parked = False
             landed = np.clip(angle + self._rng.normal(0, self._repeatability, 2), -self.limit_rad, self.limit_rad)
-            for axis, target in zip(self._axes, landed, strict=True):
-                axis.command(float(target), start_s)
-        return MirrorState(Stamp(now_ns), angle.copy(), True, "command")
+            self._move(angle, landed, start_ns)
+            if self.deadline_s > 0:  # planned now, undone by the next command
+                self._move(np.zeros(2), np.zeros(2), start_ns + round(self.deadline_s * 1e9), keep_target=True)
+        return MirrorState(Stamp(now_ns), angle, True, "command")
+
+    def _move(self, angle: Angles, landed: Angles, start_ns: int, keep_target: bool = False) -> None:
+        begin_s = start_ns / 1e9 + self._delay_s
+        before = np.array([axis.state(begin_s)[0] for axis in self._axes])
+        for axis, target in zip(self._axes, landed, strict=True):
+            axis.command(float(target), begin_s)
+        if not keep_target:
+            self._target = angle
+            del self._triggers[bisect.bisect_right(self._triggers, start_ns) :]
+        self._triggers.append(start_ns + round(float(self.settle_s(angle - before).max()) * 1e9))
+
+    def next_trigger_ns(self, after_ns: int) -> int | None:
+        """With sync "trigger": the first moment after `after_ns` at which the controller releases the camera."""
+        with self._lock:
+            at = bisect.bisect_right(self._triggers, after_ns)
+            del self._triggers[: max(at - 64, 0)]
+            at = min(at, 64)
+            return self._triggers[at] if at < len(self._triggers) else None
+
+    def stream(self, times_s: Sequence[float], angle_rad: NDArray[np.float64]) -> None:
+        now_ns = self._now_ns("stream a waveform")
+        points = [self._guard.checked(point) for point in np.atleast_2d(angle_rad)]
+        if len(points) != len(times_s) or any(b <= a for a, b in pairwise(times_s)):
+            raise OutOfRange(self.uri, "waveform times", len(times_s), len(points), len(points), "growing numbers")
+        self._guard.admit(points[0], now_ns)
+        with self._lock:
+            self.parked = False
+            for time_s, point in zip(times_s, points, strict=True):
+                self._move(point, point, now_ns + round(time_s * 1e9))
+
+    def park(self) -> None:
+        now_ns = self._now_ns("park")
+        with self._lock:
+            self._move(np.zeros(2), np.zeros(2), now_ns)
+        self._guard.parked()
+
+    def estop(self) -> None:
+        self.park()
+        self._guard.stopped = True
+
+    def clear(self) -> None:
+        self._now_ns("clear")
+        self._guard.stopped = False
 
     def true_angle(self, t_s: float) -> Angles:
         """Where the mirror really is: for the simulated light path only."""
@@ -85,6 +178,7 @@ class SimMirror(Mirror):
             return np.array([axis.state(t_s)[0] for axis in self._axes])
 
     def reading(self, t_ns: int, exposure_ns: int) -> MirrorState:
+        self._now_ns("read")
         t_s, half_s = t_ns / 1e9, exposure_ns / 2e9
         with self._lock:
             places = np.array(
@@ -93,6 +187,14 @@ class SimMirror(Mirror):
             noise = np.random.default_rng((self._seed, t_ns)).normal(0, self._readback_noise, 2)
         moved = bool(np.ptp(places, axis=0).max() > self.tolerance_rad)
         return MirrorState(Stamp(t_ns, exposure_ns), places[1] + noise, moved, "readback")
+
+    def position(self) -> MirrorState:
+        return self.reading(self._now_ns("read"), 0)
+
+    def settled(self) -> bool:
+        now_s = self._now_ns("read") / 1e9
+        slack = self.tolerance_rad + 5 * self._repeatability
+        return bool(np.abs(self.true_angle(now_s) - self._target).max() <= slack)
 
     def settle_s(self, step_rad: Angles) -> Angles:
         return self._settle(step_rad) + self._delay_s
