@@ -1,23 +1,25 @@
-"""Every camera driver passes this suite: the twin, a video file, an image folder."""
+"""Every camera passes the suite that ships: here the twin in simulated and in real time, files, a recording."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from foveate.clock import VirtualClock
-from foveate.errors import EndOfStream, NotFound, ProtocolError, StateError, Timeout
+from foveate.clock import LiveClock, VirtualClock
+from foveate.errors import NotFound, ProtocolError, Timeout
 from foveate.messages import Frame
 from foveate_drivers.cameras.base import Camera
 from foveate_drivers.cameras.files import ImageFolder, VideoFile
 from foveate_drivers.cameras.frame_ids import FrameIds
+from foveate_drivers.cameras.log import LogCamera
 from foveate_drivers.cameras.opencv import OpenCVCamera
-from foveate_drivers.cameras.sim import SimCamera
+from foveate_drivers.cameras.sim import Cable, SimCamera
+from foveate_drivers.conformance import cameras as suite
+from foveate_drivers.conformance.suite import Bench, Check, Skipped, checks
+from foveate_drivers.mirrors.sim import SimMirror
 from foveate_drivers.world.base import World
 from foveate_drivers.world.scene import Truth
 
@@ -56,7 +58,42 @@ def folder(tmp_path: Path) -> Camera:
     return ImageFolder(address=tmp_path, rate=50.0)
 
 
-makers = pytest.mark.parametrize("make", [sim, video, folder])
+def log(tmp_path: Path) -> Camera:
+    video(tmp_path)
+    return LogCamera(address=tmp_path / "clip.avi")
+
+
+def live_sim(tmp_path: Path) -> Camera:
+    return sim(tmp_path)
+
+
+DRIVERS = {"sim": sim, "sim in real time": live_sim, "file": video, "images": folder, "log": log}
+
+
+@pytest.mark.parametrize("check", checks(suite), ids=lambda check: check.__name__)
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_conformance(driver: str, check: Check, tmp_path: Path) -> None:
+    cable = Cable()
+
+    def make() -> Camera:
+        camera = DRIVERS[driver](tmp_path)
+        camera.uri = f"test:{driver}"
+        if isinstance(camera, SimCamera):
+            camera.cable = cable
+        return camera
+
+    clock = LiveClock() if driver == "sim in real time" else VirtualClock()
+    bench = Bench(make, clock, patience_s=1.0, finite=driver in ("file", "images", "log"))
+    if driver.startswith("sim"):
+        bench.unplug, bench.replug = cable.unplug, cable.replug
+    try:
+        check(bench)
+    except Skipped as reason:
+        pytest.skip(str(reason))
+
+
+def test_the_suite_is_as_large_as_it_says() -> None:
+    assert len(checks(suite)) >= 25
 
 
 def take(camera: Camera, clock: VirtualClock, count: int) -> list[Frame]:
@@ -67,49 +104,6 @@ def take(camera: Camera, clock: VirtualClock, count: int) -> list[Frame]:
         clock.advance(due_ns)
         frames.append(camera.read(0.1))
     return frames
-
-
-@makers
-def test_frames_come_once_in_order_with_times_that_grow(make: Callable[[Path], Camera], tmp_path: Path) -> None:
-    camera, clock = make(tmp_path), VirtualClock()
-    camera.open(clock)
-    frames = take(camera, clock, 8)
-    assert all(b.seq - a.seq == 1 and b.lost_before == 0 for a, b in itertools.pairwise(frames))
-    assert all(b.stamp.t_ns - a.stamp.t_ns == camera.period_ns for a, b in itertools.pairwise(frames))
-    assert all(f.stamp.t_ns <= clock.now_ns() for f in frames)
-    camera.close()
-
-
-@makers
-def test_frames_are_read_only_typed_and_stay_as_they_were(make: Callable[[Path], Camera], tmp_path: Path) -> None:
-    camera, clock = make(tmp_path), VirtualClock()
-    camera.open(clock)
-    first = take(camera, clock, 1)[0]
-    copy = first.image.copy()
-    take(camera, clock, 5)
-    assert np.array_equal(first.image, copy)
-    assert not first.image.flags.writeable and first.image.dtype == np.uint8
-    assert first.encoding == ("Mono8" if first.image.ndim == 2 else "BGR8")
-    camera.close()
-
-
-@makers
-def test_a_camera_that_is_not_open_says_so_and_closes_twice(make: Callable[[Path], Camera], tmp_path: Path) -> None:
-    camera = make(tmp_path)
-    with pytest.raises(StateError):
-        camera.read(0.1)
-    camera.open(VirtualClock())
-    camera.close()
-    camera.close()
-
-
-@pytest.mark.parametrize("make", [video, folder])
-def test_a_file_ends(make: Callable[[Path], Camera], tmp_path: Path) -> None:
-    camera, clock = make(tmp_path), VirtualClock()
-    camera.open(clock)
-    take(camera, clock, 12)
-    with pytest.raises(EndOfStream):
-        camera.read(0.1)
 
 
 def test_the_twin_times_out_before_its_frame_is_ready(tmp_path: Path) -> None:
@@ -159,3 +153,65 @@ def test_missing_devices_and_files_are_named(tmp_path: Path) -> None:
     text.write_text("no video")
     with pytest.raises(ProtocolError, match="not a video"):
         VideoFile(address=text).open(VirtualClock())
+
+
+def steered(sync: str) -> tuple[SimCamera, SimMirror, VirtualClock]:
+    world, clock = World(), VirtualClock()
+    world._scene = Flat()  # type: ignore[assignment]
+    mirror = SimMirror(sync=sync)  # type: ignore[arg-type]
+    camera = SimCamera(address="x", world=world, through=mirror, width=32, height=32, rate=100.0, readout=0.002)
+    mirror.open(clock)
+    camera.open(clock)
+    return camera, mirror, clock
+
+
+def test_strobed_moves_start_where_an_exposure_ends_whenever_they_are_commanded() -> None:
+    for late_ns in (0, 1_000_000, 4_000_000, 9_000_000):
+        camera, mirror, clock = steered("strobe")
+        take(camera, clock, 3)
+        clock.advance(clock.now_ns() + late_ns)
+        mirror.goto(np.array([0.1, 0.1]))
+        for frame in take(camera, clock, 4):
+            half_ns = frame.stamp.exposure_ns // 2
+            ends = [mirror.true_angle((frame.stamp.t_ns + side * half_ns) / 1e9) for side in (-1, 1)]
+            assert np.ptp(ends, axis=0).max() < mirror.tolerance_rad, "an exposure saw the mirror move"
+        assert abs(mirror.true_angle(clock.now_ns() / 1e9)[0] - 0.1) < 1e-4
+
+
+def test_triggered_frames_are_taken_once_a_move_has_settled() -> None:
+    camera, mirror, clock = steered("trigger")
+    first = take(camera, clock, 1)[0]
+    for angle in (0.2, -0.1, 0.05):
+        commanded_ns = clock.now_ns()
+        mirror.goto(np.array([angle, 0.0]))
+        frame = take(camera, clock, 1)[0]
+        assert frame.seq == first.seq + 1 and frame.lost_before == 0
+        state = mirror.reading(frame.stamp.t_ns, frame.stamp.exposure_ns)
+        assert not state.moved and abs(state.angle_rad[0] - angle) < 1e-3
+        settle_ns = mirror.settle_s(np.array([0.3])).max() * 1e9
+        assert frame.stamp.t_ns - frame.stamp.exposure_ns // 2 - commanded_ns <= settle_ns + 300_000
+        first = frame
+
+
+def test_a_triggered_camera_does_not_wait_for_ever_when_commands_cease() -> None:
+    camera, mirror, clock = steered("trigger")
+    take(camera, clock, 1)
+    mirror.goto(np.array([0.2, 0.0]))
+    take(camera, clock, 1)
+    clock.advance(clock.now_ns() + 150_000_000)  # the mirror parks, and the controller tells the camera so
+    frame = camera.read(0.0)
+    assert not mirror.reading(frame.stamp.t_ns, frame.stamp.exposure_ns).moved
+    assert abs(mirror.true_angle(frame.stamp.t_ns / 1e9)[0]) < 1e-3
+
+
+def test_light_and_gain_act_on_the_twins_image() -> None:
+    world = World()
+    world._scene = Flat()  # type: ignore[assignment]
+    camera, clock = SimCamera(address="x", world=world, width=64, height=64, vignetting=0.0), VirtualClock()
+    camera.open(clock)
+    full = take(camera, clock, 1)[0].image.mean()
+    camera.set("exposure", 0.0005)
+    half = take(camera, clock, 1)[0].image.mean()
+    camera.set("gain", 6.0206)
+    again = take(camera, clock, 1)[0].image.mean()
+    assert abs(half - full / 2) < 1 and abs(again - full) < 2

@@ -17,7 +17,8 @@ from foveate.clock import VirtualClock
 from foveate.errors import EndOfStream, NotFound, ProtocolError
 from foveate_drivers.cameras.base import Camera
 from foveate_drivers.cameras.log import LogCamera
-from tests.conformance import test_cameras
+from foveate_drivers.conformance import cameras as suite
+from foveate_drivers.conformance.suite import Bench, Check, Skipped, checks
 from tests.conformance.test_cameras import take
 
 START = 1_700_000_000_000_000_000
@@ -54,23 +55,13 @@ def folder_of_images(tmp_path: Path) -> Camera:
     return LogCamera(address=tmp_path)
 
 
+@pytest.mark.parametrize("check", checks(suite), ids=lambda check: check.__name__)
 @pytest.mark.parametrize("make", [recorded, folder_of_images])
-@pytest.mark.parametrize(
-    "check",
-    [
-        test_cameras.test_frames_are_read_only_typed_and_stay_as_they_were,
-        test_cameras.test_a_camera_that_is_not_open_says_so_and_closes_twice,
-        test_cameras.test_a_file_ends,
-    ],
-)
-def test_what_every_camera_does(
-    check: Callable[[Callable[[Path], Camera], Path], None], make: Callable[[Path], Camera], tmp_path: Path
-) -> None:
-    camera = make(tmp_path)
+def test_conformance(make: Callable[[Path], Camera], check: Check, tmp_path: Path) -> None:
     try:
-        check(lambda _: camera, tmp_path)
-    finally:
-        camera.close()
+        check(Bench(lambda: make(tmp_path), VirtualClock(), finite=True))
+    except Skipped as reason:
+        pytest.skip(str(reason))
 
 
 def test_frames_come_at_their_recorded_times_and_never_go_back(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,9 @@ from foveate.errors import NotSupported, StaleData, StateError, Timeout
 from foveate.messages import Frame
 from foveate_calibration.pinhole import Pinhole
 from foveate_drivers.adjustable import Adjustable
+
+_NEVER = threading.Event()
+_SLICE_NS = 50_000_000  # after which a wait looks whether the camera was closed
 
 
 class Camera(Adjustable):
@@ -58,6 +62,23 @@ class Camera(Adjustable):
     def trigger(self) -> None:
         """Expose one frame now, with the setting trigger = software."""
         raise NotSupported(self.uri, "trigger", "this camera cannot be triggered by software")
+
+    def _await(self, due_ns: int, timeout_s: float) -> None:
+        """Return when data due at `due_ns` are ready. Raises Timeout, at once where time is simulated, and StateError.
+
+        For cameras that know when; a `close` by another thread ends the wait.
+        """
+        clock = self._running_clock
+        begun_ns = clock.now_ns()
+        if due_ns <= begun_ns:
+            return
+        end_ns = begun_ns + round(max(timeout_s, 0.0) * 1e9)
+        if clock.kind != "simulated":
+            while self._clock is not None and (now_ns := clock.now_ns()) < min(due_ns, end_ns):
+                clock.wait_until(min(due_ns, end_ns, now_ns + _SLICE_NS), _NEVER)
+            if due_ns <= self._running_clock.now_ns():
+                return
+        raise Timeout(self.uri, "read", f"no frame within {timeout_s:g} s")
 
     @property
     def _running_clock(self) -> Clock:

@@ -10,7 +10,7 @@ from annotated_types import Gt
 from foveate.catalog import optional
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
-from foveate.errors import EndOfStream, NotFound, ProtocolError, StateError
+from foveate.errors import EndOfStream, NotFound, ProtocolError
 from foveate.messages import Frame, Stamp
 from foveate.node import Folder, Unit
 from foveate_calibration.pinhole import Pinhole
@@ -27,15 +27,15 @@ class _Pictures(Camera):
         self._rate = rate
         self._loop = loop
         self._field = field
-        self._clock: Clock | None = None
         self._start_ns = 0
         self._index = 0
+        self._ended = False
 
     def _start(self, clock: Clock, rate: float, width: int, height: int) -> None:
         self.period_ns = round(1e9 / rate)
         if self._field is not None:
             self.pinhole = Pinhole.from_field(width, height, self._field)
-        self._clock, self._start_ns, self._index = clock, clock.now_ns(), 0
+        self._clock, self._start_ns, self._index, self._ended = clock, clock.now_ns(), 0, False
 
     def due_ns(self) -> int:
         assert self.period_ns is not None
@@ -49,14 +49,20 @@ class _Pictures(Camera):
         raise NotImplementedError
 
     def read(self, timeout_s: float) -> Frame:
-        if self._clock is None:
-            raise StateError(self.uri, "read", "it is not open")
-        image = self._picture(self._index)
+        clock = self._running_clock
+        self._await(self.due_ns(), timeout_s)
+        image = None if self._ended else self._picture(self._index)
         if image is None:
+            self._ended = True
             raise EndOfStream
+        if self.pinhole is not None and image.shape[:2] != (self.pinhole.height, self.pinhole.width):
+            size = f"{image.shape[1]} x {image.shape[0]}"
+            wanted = f"{self.pinhole.width} x {self.pinhole.height} as the first; leave out 'field' to allow any size"
+            raise ProtocolError(self.uri, "read", f"picture {self._index} has {size} pixels, not {wanted}")
         stamp = Stamp(self.due_ns(), 0, 0)
         self._index += 1
-        return Frame(stamp, image, "Mono8" if image.ndim == 2 else "BGR8", self._index)
+        encoding = "Mono8" if image.ndim == 2 else "BGR8"
+        return Frame(stamp, image, encoding, self._index, received_ns=clock.now_ns())
 
 
 class VideoFile(_Pictures):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
-from foveate.errors import EndOfStream, NotFound, ProtocolError, RecordingError, StateError
+from foveate.errors import EndOfStream, NotFound, ProtocolError, RecordingError
 from foveate.messages import Frame, Message
 from foveate.node import Folder
 from foveate_drivers.cameras.base import Camera
@@ -44,6 +44,7 @@ class LogCamera(Camera):
         try:
             self._topic = self._chosen(self._log)
             self._begin(clock.now_ns())
+            self._clock = clock
         except BaseException:
             self.close()
             raise
@@ -86,11 +87,11 @@ class LogCamera(Camera):
         return DeviceInfo(self.uri, model=f"{self._path.name} {self._topic or ''}".rstrip())
 
     def read(self, timeout_s: float) -> Frame:
-        if self._log is None:
-            raise StateError(self.uri, "read", "it is not open")
+        clock = self._running_clock
         if self._next is None:
             raise EndOfStream
         due_ns = self.due_ns()
+        self._await(due_ns, timeout_s)
         frame = replace(self._next, stamp=replace(self._next.stamp, t_ns=due_ns), seq=self._turn + self._next.seq)
         if self._count > self._turn:
             self._step_ns = due_ns - self._last_ns
@@ -98,10 +99,10 @@ class LogCamera(Camera):
         self._next = self._fetched()
         if self._next is None and self._loop:
             self._begin(due_ns + self._step_ns)
-        return frame
+        return replace(frame, received_ns=clock.now_ns())
 
     def close(self) -> None:
         if self._log is not None:
             self._log.close()
-            self._log = None
+            self._log = self._clock = None
         self._frames, self._next = iter(()), None

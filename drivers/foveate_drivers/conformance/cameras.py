@@ -283,7 +283,7 @@ def check_software_triggers_give_one_frame_each(bench: Bench[Camera]) -> None:
         frames = []
         for _ in range(3):
             camera.trigger()
-            frames.append(camera.read(bench.patience_s))
+            frames += take(bench, camera, 1)
             expect_error(Timeout, lambda: camera.read(0.15), "a second frame of one trigger")
     expect([f.lost_before for f in frames[1:]] == [0, 0], "triggered frames were lost")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -137,7 +138,9 @@ class SimMirror(Mirror):
         if not keep_target:
             self._target = angle
             del self._triggers[bisect.bisect_right(self._triggers, start_ns) :]
-        self._triggers.append(start_ns + round(float(self.settle_s(angle - before).max()) * 1e9))
+        # half of the tolerance: what is left of the move then cannot smear the exposure by more than the tolerance
+        rest_s = math.log(2) / (2 * math.pi * self._axes[0].limits.natural_hz * self._axes[0].limits.damping)
+        self._triggers.append(start_ns + round((float(self.settle_s(angle - before).max()) + rest_s) * 1e9))
 
     def next_trigger_ns(self, after_ns: int) -> int | None:
         """With sync "trigger": the first moment after `after_ns` at which the controller releases the camera."""

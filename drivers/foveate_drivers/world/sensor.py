@@ -31,15 +31,20 @@ class Sensor:
         self._bank = rng.standard_normal(max(_BANK_SIZE, 2 * width * height), dtype=np.float32)
         self._seed = seed
 
-    def expose(self, image: Pixels, frame_index: int) -> Pixels:
-        """`image` as the sensor gives it; the noise depends on the seed and `frame_index` alone."""
+    def expose(self, image: Pixels, frame_index: int, light: float = 1.0, gain: float = 1.0) -> Pixels:
+        """`image` as the sensor gives it; the noise depends on the seed and `frame_index` alone.
+
+        `light`: electrons gathered, relative to the nominal exposure; `gain` multiplies them and their noise.
+        """
         planes = [image] if image.ndim == 2 else list(cv2.split(image))
-        out = [self._plane(plane, 3 * frame_index + i) for i, plane in enumerate(planes)]
+        out = [self._plane(plane, 3 * frame_index + i, light, gain) for i, plane in enumerate(planes)]
         return out[0] if len(out) == 1 else cv2.merge(out)
 
-    def _plane(self, plane: Pixels, index: int) -> Pixels:
-        lit = cv2.multiply(plane, self._light, dtype=cv2.CV_8U)
+    def _plane(self, plane: Pixels, index: int, light: float, gain: float) -> Pixels:
+        lit = cv2.multiply(plane, self._light, scale=light, dtype=cv2.CV_8U)
         noise = cv2.multiply(cv2.LUT(lit, self._sigma), self._noise(plane.shape, index))
+        if gain != 1.0:
+            return cv2.addWeighted(lit, gain, noise, gain, 0.0, dtype=cv2.CV_8U)  # type: ignore[no-any-return]
         return cv2.add(lit, noise, dtype=cv2.CV_8U)  # type: ignore[no-any-return]
 
     def _noise(self, shape: tuple[int, ...], index: int) -> NDArray[np.float32]:
