@@ -230,13 +230,13 @@ class Checker:
             hint = self.flat.hint(match[1], self.flat.devices) or "; the graph has no rig" * (not self.flat.devices)
             self.fault(item.fault(f"the rig has no device '{clip(match[1])}'{hint}"))
             return None
-        spec = self._device(match[1], family)
+        spec = self.device(match[1], family)
         if spec is not None and not issubclass(spec.kind, family):
             text = f"'{name}.{parameter.name}' takes a {family.family}, but '{match[1]}' is a {spec.kind.family}"
             self.fault(item.fault(text))
         return DeviceRef(match[1])
 
-    def _device(self, name: str, family: type[Device]) -> DeviceSpec | None:
+    def device(self, name: str, family: type[Device]) -> DeviceSpec | None:
         """The rig's device, checked once, as the family that its first user asks for."""
         item = self.flat.devices[name]
         if name in self._open:

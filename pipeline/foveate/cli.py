@@ -24,9 +24,12 @@ _EXAMPLES = """examples:
   foveate replay logs/*/run.mcap                 feed a recording back into its graph
   foveate replay logs/*/run.mcap --verify        prove that it gives the same bytes
   foveate log info logs/*/run.mcap
+  foveate devices test gige:127.0.0.1            does the camera keep a camera's promises?
   foveate why aim                                what a node of a live run waits for
 """
 _EXTENSIONS = {  # what comes with foveate, but not from this package; an entry point carries no help
+    "devices": "what is connected or emulated, its settings and a test grab; conformance of your own device",
+    "emulate": "devices on real wires with no hardware: mirrors, cameras, lasers, event streams, a whole rig",
     "log": "look inside recordings, compare, cut, mend and trade them",
     "train": "train the networks of the wide-area search",
 }

@@ -189,12 +189,13 @@ class Built:
         if name in self._ready:
             return self._ready[name]
         spec = self._graph.nodes[name]
-        return spec.kind(**_resolve(spec.parameters, self._device))
+        return spec.kind(**_resolve(spec.parameters, self.device))
 
-    def _device(self, name: str) -> Device:
+    def device(self, name: str) -> Device:
+        """The device, constructed when it is first asked for, with the devices its options name."""
         if name not in self.devices:
             spec = self._graph.devices[name]
-            made = spec.kind(**_resolve(spec.options, self._device))
+            made = spec.kind(**_resolve(spec.options, self.device))
             made.uri = spec.uri
             self.devices[name] = made
         return self.devices[name]

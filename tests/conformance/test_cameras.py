@@ -99,10 +99,16 @@ def test_the_suite_is_as_large_as_it_says() -> None:
 def take(camera: Camera, clock: VirtualClock, count: int) -> list[Frame]:
     frames = []
     for _ in range(count):
-        due_ns = camera.due_ns()
-        assert due_ns is not None
-        clock.advance(due_ns)
-        frames.append(camera.read(0.1))
+        end_ns = clock.now_ns() + 500_000_000
+        while True:
+            due_ns = camera.due_ns()
+            assert due_ns is not None and due_ns < end_ns
+            clock.advance(due_ns)
+            try:
+                frames.append(camera.read(0.1))
+                break
+            except Timeout:  # it waits for a mirror
+                continue
     return frames
 
 
@@ -189,7 +195,7 @@ def test_triggered_frames_are_taken_once_a_move_has_settled() -> None:
         state = mirror.reading(frame.stamp.t_ns, frame.stamp.exposure_ns)
         assert not state.moved and abs(state.angle_rad[0] - angle) < 1e-3
         settle_ns = mirror.settle_s(np.array([0.3])).max() * 1e9
-        assert frame.stamp.t_ns - frame.stamp.exposure_ns // 2 - commanded_ns <= settle_ns + 300_000
+        assert frame.stamp.t_ns - frame.stamp.exposure_ns // 2 - commanded_ns <= settle_ns + 2_000_000
         first = frame
 
 

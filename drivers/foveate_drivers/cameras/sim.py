@@ -28,6 +28,7 @@ from foveate_drivers.world.sensor import Sensor
 
 _SMEAR_PX = 0.25  # movement in the exposure below which one rendering is exact enough
 _POLL_NS = 1_000_000  # how often a camera that waits for a trigger looks for one
+_UNRELEASED_NS = 100_000_000  # a camera that no move releases for so long exposes by itself
 _MOST_PARTS = 9  # renderings averaged for a frame that smears
 
 
@@ -103,7 +104,7 @@ class SimCamera(Camera):
             vignetting=vignetting, seed=seed,
         )  # fmt: skip
         self._clock = clock
-        self._lost = False
+        self._lost = self._streaming = False
         self._trigger = "mirror" if self._mirror is not None and self._mirror.sync == "trigger" else "off"
         self._count = self._received = 0
         self._ids = FrameIds()
@@ -183,7 +184,10 @@ class SimCamera(Camera):
         if self._trigger == "software":
             return self._pending[0] if self._pending else None
         assert self._mirror is not None
-        return self._mirror.next_trigger_ns(self._last_begin_ns)
+        begin_ns = self._mirror.next_trigger_ns(self._last_begin_ns)
+        if begin_ns is None and self._running_clock.now_ns() >= self._last_begin_ns + _UNRELEASED_NS:
+            return self._last_begin_ns + _UNRELEASED_NS  # who chooses moves by frames would wait for ever
+        return begin_ns
 
     def _exposure_end_ns(self, after_ns: int) -> int:
         """The end of the first exposure that is not over at a moment: the falling edge of the strobe."""
@@ -195,7 +199,12 @@ class SimCamera(Camera):
 
     def due_ns(self) -> int:
         begin_ns = self._begin_ns()
-        return self._running_clock.now_ns() + _POLL_NS if begin_ns is None else self._ready_ns(begin_ns)
+        soon_ns = self._running_clock.now_ns() + _POLL_NS
+        if begin_ns is None:
+            return soon_ns
+        # what a mirror will release is not settled: a move that is commanded in between changes it
+        ready_ns = self._ready_ns(begin_ns)
+        return min(ready_ns, soon_ns) if self._trigger == "mirror" else ready_ns
 
     def read(self, timeout_s: float) -> Frame:
         self.start()
@@ -209,9 +218,8 @@ class SimCamera(Camera):
             self._index += missed
             self._count += missed
         end_ns = clock.now_ns() + round(timeout_s * 1e9)
-        while (begin_ns := self._begin_ns()) is None:
-            self._await(clock.now_ns() + _POLL_NS, (end_ns - clock.now_ns()) / 1e9)
-        self._await(self._ready_ns(begin_ns), (end_ns - clock.now_ns()) / 1e9)
+        while (begin_ns := self._begin_ns()) is None or self._ready_ns(begin_ns) > clock.now_ns():
+            self._await(self.due_ns(), (end_ns - clock.now_ns()) / 1e9)
         assert self._sensor is not None
         middle_ns = begin_ns + self._exposure_ns // 2
         image = self._sensor.expose(self._light(middle_ns), self._count, *self._amplification())

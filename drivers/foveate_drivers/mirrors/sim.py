@@ -138,8 +138,8 @@ class SimMirror(Mirror):
         if not keep_target:
             self._target = angle
             del self._triggers[bisect.bisect_right(self._triggers, start_ns) :]
-        # half of the tolerance: what is left of the move then cannot smear the exposure by more than the tolerance
-        rest_s = math.log(2) / (2 * math.pi * self._axes[0].limits.natural_hz * self._axes[0].limits.damping)
+        # a quarter of the tolerance: what is left of the move then does not smear the exposure
+        rest_s = math.log(4) / (2 * math.pi * self._axes[0].limits.natural_hz * self._axes[0].limits.damping)
         self._triggers.append(start_ns + round((float(self.settle_s(angle - before).max()) + rest_s) * 1e9))
 
     def next_trigger_ns(self, after_ns: int) -> int | None:

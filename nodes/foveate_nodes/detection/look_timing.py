@@ -1,4 +1,4 @@
-"""When to move: after the next exposure ends, so that no exposure is smeared (sync `predicted`)."""
+"""When to move, so that no exposure is smeared: in the camera's readout, or before the camera is released."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from foveate_drivers.mirrors.base import Mirror
 
 
 class LookTiming:
-    """The rhythm of a free-running camera, predicted from each frame it gives.
+    """When a gaze that is chosen on a frame's arrival moves the mirror, and what the move costs.
 
-    Frame k arrives while exposure k + 1 is still to come or running; the gaze chosen now is for exposure
-    k + 2 and starts to move when k + 1 ends. A move too long for the gap costs whole frames.
+    Of a free-running camera (sync `predicted`, `strobe`) frame k arrives while exposure k + 1 is still to come or
+    running; the gaze chosen now is for exposure k + 2 and starts to move when k + 1 ends. A move too long for
+    the gap costs whole frames. A camera that the mirror releases (sync `trigger`) waits for every move: it
+    starts at once and costs the time it takes, in frames of the camera's full rate.
     """
 
     def __init__(self, camera: Camera, mirror: Mirror) -> None:
@@ -25,6 +27,7 @@ class LookTiming:
             raise StateError(camera.uri, "time the mirror", "the rig must give its frame rate (option 'rate')")
         self.period_ns = camera.period_ns
         self.mirror = mirror
+        self.released = mirror.sync == "trigger"
         self._wait = 0
 
     def due(self) -> bool:
@@ -35,22 +38,26 @@ class LookTiming:
         return True
 
     def start_ns(self, frame: Frame) -> int:
-        """When the move may start: the end of the exposure after `frame`'s."""
+        """When the move may start: the end of the exposure after `frame`'s; at once (0) before a released one."""
+        if self.released:
+            return 0
         return frame.stamp.t_ns + self.period_ns + frame.stamp.exposure_ns // 2
 
-    def look_ns(self, frame: Frame, frames: int) -> int:
+    def look_ns(self, frame: Frame, frames: float) -> int:
         """Mid-exposure of the look that a move taking `frames` frames leads to."""
-        return frame.stamp.t_ns + (1 + frames) * self.period_ns
+        return frame.stamp.t_ns + round((1 + frames) * self.period_ns)
 
     def frames(self, step_rad: NDArray[np.float64], exposure_ns: int) -> NDArray[np.float64]:
-        """Whole frames from one look to the next for a move of `step_rad` (last axis = mirror axes)."""
+        """Frames from one look to the next for a move of `step_rad` (last axis = mirror axes); whole, but for a
+        released camera, which gives a frame at most each period."""
         settle = self.mirror.settle_s(np.abs(step_rad).max(axis=-1))
-        return np.ceil((settle * 1e9 + exposure_ns) / self.period_ns).clip(1)
+        frames = (settle * 1e9 + exposure_ns) / self.period_ns
+        return 1.0 + frames if self.released else np.ceil(frames).clip(1)
 
-    def hold(self, step_rad: NDArray[np.float64], exposure_ns: int) -> int:
+    def hold(self, step_rad: NDArray[np.float64], exposure_ns: int) -> float:
         """Take note of a chosen move; returns its frames."""
-        frames = int(self.frames(step_rad, exposure_ns))
-        self._wait = frames - 1
+        frames = float(self.frames(step_rad, exposure_ns))
+        self._wait = 0 if self.released else int(frames) - 1
         return frames
 
 
