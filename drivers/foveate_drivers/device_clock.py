@@ -18,6 +18,7 @@ _MOST_SKEW = 500e-6  # of any two clocks; crystals are within 100 ppm
 _YOUNG_BLOCKS = 3
 _LATE_BLOCKS = 3  # seconds of data without one near the line tell of a jump back
 _LATE_NS = 20_000_000
+_RESOLUTION_NS = 1000.0  # no clock of a camera is better
 _START_SIGMA_NS = 1_000_000  # of a first sample, before a second says how the delay varies
 
 Point = tuple[int, int]  # device time, arrival - device time; ns
@@ -54,6 +55,8 @@ class DeviceClock:
         self._past: list[Point] = []  # hull of all blocks but the last
         self._begin = 0
         self._last: Point | None = None
+        self._counts: deque[int] = deque()  # samples in each block
+        self._count = 0
         self._excess_ns = float(_START_SIGMA_NS)  # running mean of the delay above the line
         self._late = 0
 
@@ -106,13 +109,17 @@ class DeviceClock:
         if not self._blocks or point[0] - self._begin >= _BLOCK_NS:
             self._begin = point[0]
             self._blocks.append([])
+            self._counts.append(0)
             while len(self._blocks) > self._blocks_kept:
                 self._blocks.popleft()
+                self._count -= self._counts.popleft()
             self._past = []
             for block in list(self._blocks)[:-1]:
                 for old in block:
                     _extend(self._past, old)
         _extend(self._blocks[-1], point)
+        self._counts[-1] += 1
+        self._count += 1
         self._last = point
 
     def _line(self, device: int) -> tuple[float, float]:
@@ -124,10 +131,17 @@ class DeviceClock:
             return float(hull[0][1]), self._excess_ns
         middle = (hull[0][0] + hull[-1][0]) / 2
         at = next((i for i in range(len(hull) - 1) if hull[i + 1][0] >= middle), len(hull) - 2)
-        offset = _on(hull[at], hull[at + 1], device)
-        others = [_on(hull[i], hull[i + 1], device) for i in (at - 1, at + 1) if 0 <= i < len(hull) - 1]
-        spread = max((abs(offset - other) for other in others), default=self._excess_ns)
-        return offset, min(spread, self._excess_ns) + 1000.0
+        left, right = hull[at], hull[at + 1]
+        offset = _on(left, right, device)
+        # the least of n delays spread exponentially is above their bound by the mean over n; the edge leans on two
+        lever = 1 + 2 * abs(device - (left[0] + right[0]) / 2) / (right[0] - left[0])
+        sigma = 2 * self._excess_ns / self._count * lever
+        # what long edges beside it would say: the clocks wander, and a short edge says nothing this far away
+        near = [(hull[i], hull[i + 1]) for i in (at - 1, at + 1) if 0 <= i < len(hull) - 2]
+        quarter = (hull[-1][0] - hull[0][0]) / 4
+        others = [_on(a, b, device) for a, b in near if b[0] - a[0] >= quarter]
+        sigma = max([sigma, *(abs(offset - other) for other in others)])
+        return offset, min(sigma, self._excess_ns) + _RESOLUTION_NS
 
 
 def _extend(hull: list[Point], point: Point) -> None:
