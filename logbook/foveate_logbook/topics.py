@@ -12,6 +12,8 @@ from foveate.summary import table
 from foveate_logbook.formats.base import Log
 from foveate_logbook.formats.opening import open_log
 
+_UNIX_FROM_NS = 10**17  # 1973: what is less is a clock that counts from a sensor's or a simulation's start
+
 
 def main(options: argparse.Namespace) -> int:
     """Print the topics."""
@@ -26,7 +28,7 @@ def main(options: argparse.Namespace) -> int:
                               "problems": log.problems}))  # fmt: skip
             return 0
         print(f"{log.path}  not recorded by foveate; {format_duration(log.end_ns - log.start_ns)}")
-        if log.start_ns > 0:
+        if log.start_ns > _UNIX_FROM_NS:
             print(f"  recorded    {datetime.fromtimestamp(log.start_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC")
         for name, text in log.metadata.items():
             print(f"  {name:<11} {text}")

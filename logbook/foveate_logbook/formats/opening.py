@@ -14,7 +14,7 @@ from foveate_logbook.formats.base import Log
 from foveate_logbook.formats.ros_types import ZSTD_MAGIC
 
 _METADATA = "metadata.yaml"
-_KINDS = "MCAP, ROS 1 .bag, ROS 2 .db3, video"
+_KINDS = "MCAP, ROS 1 .bag, ROS 2 .db3, video, events in EVT2, EVT3, DAT, AEDAT4, .es and text"
 _SPARE_BYTES = 1 << 28  # of the disk, left free when a packed bag is unpacked
 # where a video says what it is: AVI and WebP's kin, MP4, Matroska, Ogg, FLV, MPEG, ASF
 _VIDEO = re.compile(
@@ -73,6 +73,8 @@ def _by_content(path: Path, parts: list[Path], split: bool) -> Log:
         return BagLog(parts[0])
     if not head:
         raise RecordingError(f"{path}: the file is empty: copy or record it again")
+    if len(parts) == 1 and (events := _events(parts[0])) is not None:
+        return events
     suffix = path.suffix.lower()
     if _VIDEO.match(head) or suffix in video_log.SUFFIXES:
         return video_log.VideoLog(path)
@@ -80,6 +82,14 @@ def _by_content(path: Path, parts: list[Path], split: bool) -> Log:
         raise RecordingError(f"{path}: one image is no recording; name its folder")
     text = f"no recording that can be read ({_KINDS}): it begins with {head[:8].hex(' ')}"
     raise RecordingError(f"{path}: {text}; is it damaged, or of another format?")
+
+
+def _events(path: Path) -> Log | None:
+    """The log of an event camera's file, None where it is none."""
+    from foveate_logbook.formats.events import event_log, recognise
+
+    reader = recognise.reader_of(path)
+    return None if reader is None else event_log.log_of(reader)
 
 
 def _open_folder(path: Path) -> Log:
