@@ -37,6 +37,7 @@ _EXTENSIONS = {  # what comes with foveate, but not from this package; an entry 
 
 def _graph_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graph", help="a graph file, or the name of one in launch/graphs")
+    parser.add_argument("--rig", metavar="RIG", help="another rig: a file, or the name of one in launch/rigs")
     _setting_arguments(parser)
 
 

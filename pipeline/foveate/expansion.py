@@ -48,8 +48,9 @@ class Expander:
         root = self._references.replaced(root, params)
         for setting in self.settings:
             setting.item = self._references.replaced(setting.item, params, "")
-        if "rig" in root.value:
-            self._rig(root.value["rig"])
+        rig = next((s.item for s in self.settings if s.path == ["rig"]), root.value.get("rig"))
+        if rig is not None:
+            self._rig(rig)
         self._nodes(root, "", [flat.path])
         flat.record, flat.report = root.value.get("record"), root.value.get("report")
         flat.budgets = root.value.get("budgets")
@@ -107,6 +108,8 @@ class Expander:
                 bare = len(setting.path) == 1 or (len(setting.path) == 2 and setting.path[0] == "params")
                 if bare and name in params:
                     params[name] = setting.item
+                    self._used.add(index)
+                elif bare and setting.path == ["rig"]:
                     self._used.add(index)
                 elif bare:
                     self._used.add(index)

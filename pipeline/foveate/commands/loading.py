@@ -15,7 +15,15 @@ from foveate.graph import Graph
 def graph_from(options: argparse.Namespace) -> Graph:
     """The checked graph the command line asks for. Raises GraphError."""
     path = find(options.graph, options.graphs)
-    return load_graph(path, options.settings, options.data)
+    settings = options.settings
+    if options.rig is not None:
+        known = {file.stem: file for file in sorted((paths.launch_folder() / "rigs").glob("*.yaml"))}
+        rig = options.rig if Path(options.rig).is_file() else known.get(options.rig)
+        if rig is None:
+            hint = did_you_mean(options.rig, known)
+            raise GraphError([Fault("--rig", 1, 1, f"no such file, and none of that name in launch/rigs{hint}")])
+        settings = [f"rig={rig}", *settings]
+    return load_graph(path, settings, options.data)
 
 
 def find(name: str, folders: list[Path]) -> Path:
