@@ -21,7 +21,7 @@ MOST_PACKET = 1 << 28  # bytes, packed or not
 MOST_HEAD = 1 << 22
 COMPRESSIONS = ("NONE", "LZ4", "LZ4_HIGH", "ZSTD", "ZSTD_HIGH")
 LZ4_MAGIC, ZSTD_MAGIC = b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
-_EVENT = np.dtype({"names": ["t", "x", "y", "on"], "formats": ["<i8", "<i2", "<i2", "u1"],
+EVENT = np.dtype({"names": ["t", "x", "y", "on"], "formats": ["<i8", "<i2", "<i2", "u1"],
                    "offsets": [0, 8, 10, 12], "itemsize": 16})  # fmt: skip
 
 
@@ -119,9 +119,9 @@ def table_of(data: bytes, kind: str) -> Table:
 
 def events_of(data: bytes) -> Block:
     """The events of an unpacked packet, on the clock of the file (Unix time in most). Raises Malformed."""
-    begin, count = table_of(data, "EVTS").vector(0, _EVENT.itemsize)
+    begin, count = table_of(data, "EVTS").vector(0, EVENT.itemsize)
     if not count:
         return EMPTY
-    rows = np.frombuffer(data, _EVENT, count, begin)
+    rows = np.frombuffer(data, EVENT, count, begin)
     t = np.clip(rows["t"], -(MOST_NS // 1000), MOST_NS // 1000) * 1000
     return block_of(t, rows["x"].view("<u2"), rows["y"].view("<u2"), rows["on"] != 0)

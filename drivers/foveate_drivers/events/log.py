@@ -1,0 +1,149 @@
+"""Events of a recording that somebody else made as an event camera (`log:drive.bag`): ROS bags, MCAP, event files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from foveate.clock import Clock
+from foveate.device import DeviceInfo
+from foveate.errors import EndOfStream, NotFound, ProtocolError, RecordingError, StateError, Timeout
+from foveate.messages import Events, Message
+from foveate.node import Folder
+from foveate_drivers.adjustable import Health
+from foveate_drivers.events.base import EventCamera
+from foveate_logbook.formats.base import Log
+from foveate_logbook.formats.opening import open_log
+
+
+class LogEventCamera(EventCamera):
+    """Gives a log's packets at the pace they were recorded, each when its last event is over."""
+
+    def __init__(
+        self, *, address: Annotated[Path, Folder(or_file=True)], topic: str | None = None, loop: bool = False
+    ) -> None:
+        """`topic`: may be left out where the log has one topic of events."""
+        self._path = address
+        self._topic = topic
+        self._loop = loop
+        self._log: Log | None = None
+        self._clock: Clock | None = None
+        self._closing = threading.Event()
+        self._packets: Iterator[tuple[str, int, Message]] = iter(())
+        self._next: Events | None = None
+        self._shift_ns = 0  # the log's clock to the pipeline's, in this turn of the loop
+        self._due_ns = 0
+        self._last_ns: int | None = None  # of the last event given
+        self._epoch = 0
+        self._counts = {"received": 0, "packets": 0, "lost": 0}
+
+    @classmethod
+    def probe(cls) -> list[DeviceInfo]:
+        """None: recordings are named, not found."""
+        return []
+
+    def open(self, clock: Clock) -> None:
+        try:
+            self._log = open_log(self._path)
+        except RecordingError as error:
+            raise ProtocolError(self.uri, "open", str(error).removeprefix(f"{self._path}: ")) from None
+        try:
+            self._topic = self._chosen(self._log)
+            self._last_ns, self._epoch = None, 0
+            self._counts = dict.fromkeys(self._counts, 0)
+            self._closing.clear()
+            self._begin(clock.now_ns())
+            if self._next is None:
+                raise ProtocolError(self.uri, "open", f"no packet of topic '{self._topic}' can be decoded")
+            self.width, self.height = self._next.width, self._next.height
+            self._clock = clock
+        except BaseException:
+            self.close()
+            raise
+
+    def _chosen(self, log: Log) -> str:
+        packets = sorted(topic.name for topic in log.topics if topic.kind is Events)
+        listed = ", ".join(packets) or "none"
+        if self._topic is not None and self._topic not in packets:
+            other = next((topic for topic in log.topics if topic.name == self._topic), None)
+            why = "is not in the log" if other is None else f"has no events ({other.reason or other.schema})"
+            raise NotFound(self.uri, "open", f"topic '{self._topic}' {why}; topics with events: {listed}")
+        if self._topic is None and len(packets) != 1:
+            raise NotFound(self.uri, "open", f"option 'topic' must name one of its topics with events: {listed}")
+        return self._topic or packets[0]
+
+    def _begin(self, now_ns: int) -> None:
+        """From the first packet, whose first event was at `now_ns`."""
+        assert self._log is not None and self._topic is not None
+        self._packets = self._log.messages([self._topic])
+        self._shift_ns = 0
+        self._fetch()
+        if self._next is not None:
+            self._shift_ns = now_ns - int(self._next.t_ns[0])
+            self._next = self._moved(self._next)
+            self._due_ns = int(self._next.t_ns[-1])
+
+    def _fetch(self) -> None:
+        self._next = None
+        for _, _, message in self._packets:
+            if isinstance(message, Events) and message.t_ns.size:
+                self._next = self._moved(message)
+                self._due_ns = int(self._next.t_ns[-1])
+                return
+
+    def _moved(self, events: Events) -> Events:
+        """On the pipeline's clock, and not before what was given: stamps of a log may go back, events do not."""
+        times = events.t_ns + self._shift_ns
+        if self._last_ns is not None and times[0] < self._last_ns:
+            times = np.maximum(times, self._last_ns)
+        stamp = replace(events.stamp, t_ns=int(times[0] + times[-1]) // 2, exposure_ns=int(times[-1] - times[0]))
+        return replace(events, stamp=stamp, t_ns=times, epoch=self._epoch + events.epoch)
+
+    def due_ns(self) -> int:
+        return self._due_ns
+
+    def info(self) -> DeviceInfo:
+        return DeviceInfo(self.uri, model=f"{self._path.name} {self._topic or ''}".rstrip())
+
+    def health(self) -> Health:
+        """Degraded where messages of the topic could not be decoded."""
+        log = self._log
+        detail = "" if log is None or self._topic is None else log.problems.get(self._topic, "")
+        return Health("degraded" if detail else "ok", detail, dict(self._counts))
+
+    def read(self, timeout_s: float) -> Events:
+        clock = self._clock
+        if clock is None:
+            raise StateError(self.uri, "read", "it is not open")
+        if self._next is None:
+            raise EndOfStream
+        now_ns = clock.now_ns()
+        if now_ns < self._due_ns:
+            clock.wait_until(min(self._due_ns, now_ns + round(timeout_s * 1e9)), self._closing)
+            if self._closing.is_set():
+                raise StateError(self.uri, "read", "it was closed")
+            if clock.now_ns() < self._due_ns:
+                raise Timeout(self.uri, "read", f"no packet is due within {timeout_s:g} s")
+        events, due_ns = self._next, self._due_ns
+        self._last_ns = int(events.t_ns[-1])
+        self._counts["packets"] += 1
+        self._counts["received"] += events.t_ns.size
+        self._counts["lost"] += events.lost_before
+        self._fetch()
+        if self._next is None and self._loop:
+            self._epoch = events.epoch + 1  # the clock begins anew
+            self._begin(due_ns)
+        return events
+
+    def close(self) -> None:
+        self._closing.set()
+        self._clock = None
+        self._next, self._packets = None, iter(())
+        if self._log is not None:
+            self._log.close()
+            self._log = None
