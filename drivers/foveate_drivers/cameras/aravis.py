@@ -218,8 +218,11 @@ class AravisNodes:
         number: Any = c_int64 if kind == "integer" else c_double
         lo, hi = number(), number()
         self._call(f"get_{kind}_feature_bounds", node, byref(lo), byref(hi))
-        step = self._call(f"get_{kind}_feature_increment", node)
-        return lo.value, hi.value, step if step > 1e-300 else None  # Aravis says DBL_MIN where there is none
+        try:
+            step = self._call(f"get_{kind}_feature_increment", node)
+        except ProtocolError:  # the description names none
+            return lo.value, hi.value, None
+        return lo.value, hi.value, step if step > 1e-300 else None  # DBL_MIN stands for none too
 
     def choices(self, node: str) -> tuple[str, ...]:
         count = c_uint()

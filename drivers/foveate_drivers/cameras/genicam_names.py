@@ -64,6 +64,7 @@ NAMES: dict[str, Name] = {
     "temperature": Name("degC", ("DeviceTemperature", "DeviceTemperatureRaw", "TemperatureAbs")),
 }  # fmt: skip
 
+_UNBOUNDED = 2.0**62  # beyond it a bound is the largest number of its type
 _TRIGGER_NODES = ("TriggerMode", "TriggerSource")
 
 
@@ -110,9 +111,9 @@ class GenicamSettings:
         if kind == "enum":
             return Capability(name, choices=self._nodes.choices(node), writable=writable, live=item.live)
         if kind in ("int", "float"):
-            lo, hi, step = self._nodes.bounds(node)
-            step = None if step is None else step * item.factor
-            lo, hi = lo * item.factor, hi * item.factor
+            lo, hi, step = (
+                None if x is None or abs(x) > _UNBOUNDED else x * item.factor for x in self._nodes.bounds(node)
+            )
             return Capability(name, item.unit, lo, hi, step, writable=writable, live=item.live)
         return Capability(name, writable=writable, live=item.live)
 

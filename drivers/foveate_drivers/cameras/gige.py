@@ -146,7 +146,12 @@ class GigeCamera(GenicamCamera):
         if self._keep_incomplete:
             packet_bytes = self._aravis.call("arv_camera_gv_get_packet_size", self._camera, doing="start") - _HEADERS
         self._stream = AravisStream(self._aravis, self._camera, payload, self._buffers, packet_bytes)
-        self._nodes.set("AcquisitionStart", True)
+        try:
+            self._nodes.set("AcquisitionStart", True)
+        except DeviceError:
+            self._stream.close()
+            self._stream = None
+            raise
 
     def _end(self) -> None:
         assert self._stream is not None and self._nodes is not None
