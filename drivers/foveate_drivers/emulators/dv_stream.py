@@ -20,7 +20,8 @@ from foveate_drivers.events.dv_protocol import endpoint
 from foveate_logbook.formats.events.aedat4_write import head, packet
 from foveate_logbook.formats.events.base import Block
 
-_TICK_NS = 10_000_000
+_TICK_NS = 10_000_000  # a camera is waited for so long before the connections are looked at again
+_STEP_NS = 1_000_000
 _MOST_WAITING = 8 << 20  # bytes that are kept for a client that does not read; more are dropped for it
 
 
@@ -29,8 +30,10 @@ class EventPattern(EventCamera):
 
     width, height = 320, 240
 
-    def __init__(self) -> None:
+    def __init__(self, milliseconds: int = 10) -> None:
+        """`milliseconds`: of a packet."""
         self._clock: Clock | None = None
+        self._steps = milliseconds
         self._begin_ns = 0  # of the next packet
 
     def open(self, clock: Clock) -> None:
@@ -40,7 +43,7 @@ class EventPattern(EventCamera):
         self._clock = None
 
     def due_ns(self) -> int:
-        return self._begin_ns + _TICK_NS
+        return self._begin_ns + self._steps * _STEP_NS
 
     def read(self, timeout_s: float) -> Events:
         if self._clock is None:
@@ -48,16 +51,17 @@ class EventPattern(EventCamera):
         if self._clock.now_ns() < self.due_ns():
             raise Timeout(self.uri, "read", f"no packet within {timeout_s:g} s")
         begin_ns = self._begin_ns
-        step = begin_ns // 1_000_000 + np.arange(_TICK_NS // 1_000_000)
+        step = begin_ns // _STEP_NS + np.arange(self._steps)
         rows = np.arange(self.height, dtype=np.uint16)
         # each step: a column of dark events behind, one of bright ones in front, a row every 2 us
         column = np.stack([step - 8, step], axis=1)[:, :, None] % self.width
         x, y = (a.astype(np.uint16).ravel() for a in np.broadcast_arrays(column, rows))
         sign = np.broadcast_to(np.array([0, 1], np.uint8)[None, :, None], (step.size, 2, self.height)).ravel()
         within = np.arange(2 * self.height) * 2000
-        t = (begin_ns + np.arange(step.size)[:, None] * 1_000_000 + within).ravel()
-        self._begin_ns += _TICK_NS
-        stamp = Stamp(begin_ns + _TICK_NS // 2, _TICK_NS)
+        t = (begin_ns + np.arange(self._steps)[:, None] * _STEP_NS + within).ravel()
+        length_ns = self._steps * _STEP_NS
+        self._begin_ns += length_ns
+        stamp = Stamp(begin_ns + length_ns // 2, length_ns)
         return Events(stamp, t, x, y, sign.copy(), self.width, self.height)
 
 
