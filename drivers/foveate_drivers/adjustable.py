@@ -94,13 +94,16 @@ class Adjustable(Device):
         for name, value in wanted.items():
             if value is None:
                 continue
-            got = self.set(name, value)
+            operation = f"set {name} to {value}"
+            writable = self._capability(name, operation).writable
+            got = self.set(name, value) if writable else self._read(name)  # fixed, and perhaps just so
             if isinstance(value, str) or isinstance(got, str):
                 same = got == value
             else:
                 same = abs(got - value) <= max(0.01 * abs(value), self.capabilities()[name].step or 0.0)
             if not same:
-                raise NotSupported(self.uri, f"set {name} to {value}", f"the device made it {got}")
+                why = f"the device made it {got}" if writable else f"it can only be read, and is {got}"
+                raise NotSupported(self.uri, operation, why)
 
     @property
     def streaming(self) -> bool:

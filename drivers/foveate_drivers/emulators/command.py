@@ -129,7 +129,8 @@ def _rig(
         kind, *rest = text.split(",")
         if kind not in catalog.listing("emulators"):
             raise FoveateError(f"no emulator '{kind}' for '{name}'{did_you_mean(kind, catalog.listing('emulators'))}")
-        chosen[name] = kind, _pairs(rest)
+        named = {"serial": name} if "serial" in parameters_of(catalog.load("emulators", kind)) else {}
+        chosen[name] = kind, {**named, **_pairs(rest)}
     if not chosen:
         raise FoveateError(f"{rig}: say which devices to serve, such as mirror=mre2 search=gige")
     families = {name: _FAMILIES[catalog.load("emulators", kind).twin] for name, (kind, _) in chosen.items()}
