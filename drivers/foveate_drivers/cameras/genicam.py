@@ -40,6 +40,7 @@ class Block:
     width: int  # px, as the frame itself says; 0 = it does not
     height: int
     pixel_format: int  # PFNC code; 0 = it does not say
+    borrowed: bool = False  # the data are overwritten when the next block is taken
 
 
 @dataclass(slots=True)
@@ -286,6 +287,8 @@ class GenicamCamera(Camera):
             self._counts["received"] += 1
         self._hold_to_what_was_agreed(block, agreed)
         image = agreed.decoder(block.data, agreed.width, agreed.height)
+        if block.borrowed and agreed.decoder.is_view:
+            image = image.copy()
         frame = Frame(
             stamp, image, agreed.decoder.encoding, seq, lost + self._gap, missing_bytes=block.missing_bytes,
             device_ns=device_ns, epoch=epoch, received_ns=received_ns, gain_db=self._gain_db,

@@ -102,6 +102,7 @@ class Decoder:
             code = getattr(cv2, self.format.conversion)
             self._convert = lambda image: cv2.cvtColor(image, code)
         color = self.format.channels == 3 or bool(self.format.conversion)
+        self.is_view = self.format.depth == 8 and not self.format.conversion  # of the block, no new memory
         self.encoding = "Mono16" if self._deep else "BGR8" if color else "Mono8"
 
     def size(self, width: int, height: int) -> int:
