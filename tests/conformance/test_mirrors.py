@@ -1,84 +1,154 @@
-"""Every mirror driver passes this suite; the simulated twin is the first."""
+"""Every mirror passes the suite that ships: the twin in simulated and in real time, drivers before emulated boards."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveate.clock import VirtualClock
-from foveate.errors import OutOfRange, StateError
+from foveate.clock import LiveClock, VirtualClock
+from foveate.errors import OutOfRange
+from foveate.messages import MirrorState
+from foveate_drivers.conformance import mirrors as suite
+from foveate_drivers.conformance.suite import Bench, Check, Failed, Skipped, checks
+from foveate_drivers.emulators.base import Emulator
+from foveate_drivers.emulators.mre2 import Mre2Emulator
 from foveate_drivers.mirrors.base import Mirror
 from foveate_drivers.mirrors.dynamics import CLASSES
 from foveate_drivers.mirrors.guard import Guard
+from foveate_drivers.mirrors.mre2 import Mre2Mirror
 from foveate_drivers.mirrors.sim import SimMirror
 
 
-def make() -> tuple[Mirror, VirtualClock]:
+@contextmanager
+def twin(clock: LiveClock | VirtualClock) -> Iterator[Bench[Mirror]]:
+    def make() -> Mirror:
+        mirror = SimMirror()
+        mirror.uri = "sim:galvo"
+        return mirror
+
+    yield Bench(make, clock)
+
+
+@contextmanager
+def wired(emulator: Emulator, driver: Callable[[str], Mirror]) -> Iterator[Bench[Mirror]]:
+    pytest.importorskip("serial", reason="the wire is a serial port: needs pyserial")
+    with emulator:
+
+        def make() -> Mirror:
+            mirror = driver(emulator.uri.partition(":")[2])
+            mirror.uri = emulator.uri
+            return mirror
+
+        yield Bench(make, LiveClock(), emulator.unplug, emulator.replug)
+
+
+BENCHES = {
+    "sim": lambda: twin(VirtualClock()),
+    "sim in real time": lambda: twin(LiveClock()),
+    "mre2 pro": lambda: wired(Mre2Emulator(), lambda port: Mre2Mirror(address=port)),
+    "mre2 simple": lambda: wired(Mre2Emulator(), lambda port: Mre2Mirror(address=port, mode="simple")),
+}
+
+
+SLOW = ("sim in real time", "mre2 simple")  # 10 s each
+
+
+@pytest.mark.parametrize("check", checks(suite), ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "driver", [pytest.param(name, marks=pytest.mark.heavy if name in SLOW else ()) for name in BENCHES]
+)
+def test_conformance(driver: str, check: Check) -> None:
+    with BENCHES[driver]() as bench:
+        try:
+            check(bench)
+        except Skipped as reason:
+            pytest.skip(str(reason))
+
+
+class Leaves(SimMirror):
+    """Takes any finite angle."""
+
+    def goto(self, angle_rad: np.ndarray, not_before_ns: int = 0) -> MirrorState:
+        return super().goto(np.clip(np.nan_to_num(np.resize(angle_rad, 2)), -0.2, 0.2), not_before_ns)
+
+
+class Hurries(SimMirror):
+    """Knows no time to start."""
+
+    def goto(self, angle_rad: np.ndarray, not_before_ns: int = 0) -> MirrorState:
+        return super().goto(angle_rad)
+
+
+class Claims(SimMirror):
+    """Says that it is always at rest."""
+
+    def reading(self, t_ns: int, exposure_ns: int) -> MirrorState:
+        return replace(super().reading(t_ns, exposure_ns), moved=False)
+
+    def settled(self) -> bool:
+        return True
+
+
+class Stays(SimMirror):
+    """Never parks by itself, and says it does."""
+
+    def goto(self, angle_rad: np.ndarray, not_before_ns: int = 0) -> MirrorState:
+        said, self.deadline_s = self.deadline_s, 0.0
+        try:
+            return super().goto(angle_rad, not_before_ns)
+        finally:
+            self.deadline_s = said
+
+    def estop(self) -> None:
+        self._guard.stopped = True
+
+
+FAULTY = {
+    Leaves: {"check_what_is_out_of_range_is_refused", "check_it_reaches_its_limits"},
+    Hurries: {"check_a_move_does_not_start_before_its_time"},
+    Claims: {"check_a_reading_in_a_move_says_so", "check_settling_is_predicted_truthfully",
+             "check_settled_tells_move_from_rest"},
+    Stays: {"check_it_parks_on_silence_and_works_again", "check_an_emergency_stop_holds_until_it_is_cleared",
+            "check_an_emergency_stop_cancels_what_waits"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FAULTY, ids=lambda kind: kind.__name__)
+def test_the_suite_finds_what_is_wrong_with_a_mirror(kind: type[SimMirror]) -> None:
+    def make() -> Mirror:
+        mirror = kind()
+        mirror.uri = "sim:faulty"
+        return mirror
+
+    failed = set()
+    for check in checks(suite):
+        if check.__name__ not in set().union(*FAULTY.values()):
+            continue  # each takes 0.1 s, and the other faults' checks tell enough of what is not found by mistake
+        try:
+            check(Bench(make, VirtualClock()))
+        except Failed:
+            failed.add(check.__name__)
+        except Skipped:
+            pass
+    assert failed == FAULTY[kind]
+
+
+def test_the_suite_is_as_large_as_it_says() -> None:
+    assert len(checks(suite)) >= 25
+
+
+def open_twin() -> tuple[SimMirror, VirtualClock]:
     mirror, clock = SimMirror(), VirtualClock()
     mirror.uri = "sim:galvo"
     mirror.open(clock)
     return mirror, clock
-
-
-def test_it_goes_where_it_is_told_and_reports_what_it_did() -> None:
-    mirror, clock = make()
-    accepted = mirror.goto(np.array([0.1, -0.05]))
-    assert accepted.source == "command" and accepted.angle_rad.tolist() == [0.1, -0.05]
-    clock.advance(20_000_000)
-    reading = mirror.reading(clock.now_ns(), 1_000_000)
-    assert np.allclose(reading.angle_rad, [0.1, -0.05], atol=1e-4)
-    assert not reading.moved and reading.source in ("readback", "model", "command")
-
-
-def test_a_reading_in_the_move_says_that_it_moved() -> None:
-    mirror, clock = make()
-    mirror.goto(np.array([0.2, 0.0]))
-    clock.advance(2_000_000)
-    assert mirror.reading(2_000_000, 1_000_000).moved
-
-
-def test_a_move_does_not_start_before_its_time() -> None:
-    mirror, clock = make()
-    mirror.goto(np.array([0.2, 0.2]), not_before_ns=5_000_000)
-    clock.advance(20_000_000)
-    assert np.allclose(mirror.reading(4_900_000, 0).angle_rad, 0.0, atol=1e-4)
-    assert np.allclose(mirror.reading(20_000_000, 0).angle_rad, 0.2, atol=1e-4)
-
-
-def test_settling_is_predicted_truthfully() -> None:
-    mirror, clock = make()
-    step = np.array([0.15, 0.15])
-    settle_ns = int(mirror.settle_s(step).max() * 1e9)
-    mirror.goto(step)
-    clock.advance(50_000_000)
-    assert not mirror.reading(settle_ns + 600_000, 1_000_000).moved
-    assert mirror.reading(settle_ns // 2, 1_000_000).moved
-
-
-@pytest.mark.parametrize(
-    "bad", [[math.nan, 0.0], [0.0, math.inf], [-math.inf, 0.0], [1e308, 0.0], [0.3, 0.0], [0.0], [0.0, 0.0, 0.0]]
-)
-def test_what_is_out_of_range_is_refused_by_name_and_nothing_moves(bad: list[float]) -> None:
-    mirror, clock = make()
-    with pytest.raises(OutOfRange) as caught:
-        mirror.goto(np.array(bad))
-    assert "sim:galvo" in str(caught.value) and "within" in str(caught.value)
-    clock.advance(20_000_000)
-    assert np.allclose(mirror.reading(20_000_000, 0).angle_rad, 0.0, atol=1e-4)
-
-
-def test_it_parks_when_closed_and_may_be_closed_twice() -> None:
-    mirror, _ = make()
-    mirror.goto(np.array([0.1, 0.1]))
-    mirror.close()
-    mirror.close()
-    assert isinstance(mirror, SimMirror) and mirror.parked
-    with pytest.raises(StateError):
-        mirror.goto(np.zeros(2))
 
 
 numbers = st.one_of(
@@ -88,9 +158,8 @@ numbers = st.one_of(
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(numbers, numbers, st.integers(0, 3_000_000)), min_size=1, max_size=60))
-def test_mir2_no_command_takes_it_beyond_its_limits(commands: list[tuple[float, float, int]]) -> None:
-    mirror, clock = make()
-    assert isinstance(mirror, SimMirror)
+def test_mir2_no_command_takes_the_twin_beyond_its_limits(commands: list[tuple[float, float, int]]) -> None:
+    mirror, clock = open_twin()
     reached = []
     for a, b, gap_ns in commands:
         try:
@@ -104,9 +173,9 @@ def test_mir2_no_command_takes_it_beyond_its_limits(commands: list[tuple[float, 
     assert np.abs(reached).max() <= mirror.limit_rad.max() * 1.02
 
 
-def test_mir2_a_million_commands_at_the_input() -> None:
-    """The check at the twin's input, as many times as the contract asks."""
-    mirror, _ = make()
+def test_mir2_a_million_commands_at_the_guard() -> None:
+    """The check at every mirror's input, as many times as the contract asks."""
+    mirror, _ = open_twin()
     guard = Guard("sim:galvo", mirror.limit_rad, [CLASSES["saccade30"]] * 2, rate_hz=1e6, duty=1.0)
     rng = np.random.default_rng(2)
     special = np.array([math.nan, math.inf, -math.inf, 1e308, -1e308, 0.24, -0.24, np.nextafter(0.24, 1)])

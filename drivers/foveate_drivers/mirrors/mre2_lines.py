@@ -62,9 +62,9 @@ class ProLine:
         """Bring the board into pro mode, at rest, in closed loop. Raises Timeout, ProtocolError."""
         for _ in range(_TRIES):
             self.line.write(b"\r\nStart\r\nGoPro\r\n")  # noise to a board in pro mode, which its next frame ends
-            until_ns = process_ns() + self._timeout_ns
-            while self.line.read(until_ns):
-                pass
+            until_ns, said = process_ns() + self._timeout_ns, b""
+            while said.count(b"OK") < 2 and (data := self.line.read(until_ns)):
+                said += data
             self._deframer.reset()
             self.line.write(protocol.set_frame({"x": 0.0, "y": 0.0}))
             self.line.write(protocol.set_frame(dict(protocol.ROUTING)))

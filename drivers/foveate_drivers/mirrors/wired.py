@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 
@@ -18,6 +19,12 @@ from foveate_drivers.mirrors.guard import Guard
 from foveate_drivers.mirrors.guardian import Guardian
 from foveate_drivers.mirrors.moves import Moves
 from foveate_drivers.mirrors.sender import Sender
+
+
+@cache
+def _settle_table(scanner: str, tolerance_rad: float, largest_rad: float) -> SettleTable:
+    """Kept, for it takes 50 ms to make."""
+    return SettleTable(CLASSES[scanner], tolerance_rad, largest_rad)
 
 
 class WiredMirror(Mirror):
@@ -39,7 +46,7 @@ class WiredMirror(Mirror):
         self._scanner = scanner
         self._delay_s = delay
         self._bounds = (rate, duty)
-        self._settle = SettleTable(CLASSES[scanner], tolerance, 2 * limit)
+        self._settle = _settle_table(scanner, tolerance, 2 * limit)
         self._clock: Clock | None = None
         self._sending = threading.Lock()  # one command at a time, from `goto` or from the sender's thread
         self._gone: Disconnected | None = None
