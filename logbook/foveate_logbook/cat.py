@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -12,17 +13,22 @@ import numpy as np
 
 import foveate.messages
 from foveate import codec
-from foveate.errors import RecordingError
+from foveate.catalog import did_you_mean
+from foveate.errors import FoveateError, NotOurs, RecordingError
 from foveate.messages import Message
 from foveate.recording import Recording
-from foveate_logbook.reading import finish, span_of, stream_of
+from foveate_logbook.reading import LOST, finish, span_of, stream_of
 
 _SHORT = 16  # values of an array that are written out without --full
 
 
 def main(options: argparse.Namespace) -> int:
     """Print messages; large arrays by shape and range, or whole with --full."""
-    with Recording(options.log) as log:
+    try:
+        log = Recording(options.log)
+    except NotOurs:
+        return _foreign(options)
+    with log:
         stream = stream_of(log, options.stream)
         coder = codec.codec_of(kind_of(log, stream.name, stream.type))  # type: ignore[arg-type]
         left = options.count
@@ -36,6 +42,32 @@ def main(options: argparse.Namespace) -> int:
             print(json.dumps(head | plain(message, options.full), allow_nan=False))
             left = left - 1 if left is not None else None
         return finish(log)
+
+
+def _foreign(options: argparse.Namespace) -> int:
+    """The same of somebody else's log; topics go by their own names, or by those they get in a recording."""
+    from foveate_logbook.formats.opening import open_log
+    from foveate_logbook.importing import stream_names
+
+    with open_log(options.log) as log:
+        known = {name: name for name in (topic.name for topic in log.topics if topic.kind is not None)}
+        known |= {name.removeprefix("/"): name for name in known}
+        known |= {stream: name for name, stream in stream_names(log.topics).items()}
+        wanted = options.stream if options.stream in known else options.stream.removeprefix("/")
+        if wanted not in known:
+            raise FoveateError(f"{log.path}: no topic '{options.stream}'{did_you_mean(wanted, known)}")
+        begin, end = span_of(log, options)
+        left = options.count
+        for number, (_, t_ns, message) in enumerate(log.messages([known[wanted]]), 1):
+            if left == 0 or t_ns >= end:
+                break
+            if t_ns < begin or options.number not in (None, number):
+                continue
+            print(json.dumps({"number": number, "t_s": t_ns / 1e9} | plain(message, options.full), allow_nan=False))
+            left = left - 1 if left is not None else None
+        for name, text in log.problems.items():
+            print(f"{name or log.path}: {text}", file=sys.stderr)
+        return LOST if log.problems else 0
 
 
 def kind_of(log: Recording, name: str, type_name: str) -> type[Message]:

@@ -6,17 +6,17 @@ import argparse
 import sys
 from importlib import import_module
 
-from foveate.recording import Recording
 from foveate.terminal import Progress
-from foveate_logbook.reading import finish
+from foveate_logbook.reading import finish, recording_of, stream_of
 
 
 def main(options: argparse.Namespace) -> int:
     """Write the streams; what a format cannot hold is named."""
     write = import_module(f"foveate_logbook.formats.export_{options.format}").write
-    with Recording(options.log) as log:
-        streams = options.streams.split(",") if options.streams else [stream.name for stream in log.streams()]
+    with recording_of(options.log) as log:
+        named = options.streams.split(",") if options.streams else [stream.name for stream in log.streams()]
+        streams = [stream_of(log, name).name for name in named]
         progress = Progress(f"exporting {options.log.name}", sys.stderr)
-        for line in write(log, [name.removeprefix("/") for name in streams], options.out, progress):
+        for line in write(log, streams, options.out, progress):
             print(line)
         return finish(log)

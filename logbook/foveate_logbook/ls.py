@@ -8,12 +8,12 @@ import json
 from foveate.quantity import format_duration
 from foveate.recording import Recording
 from foveate.summary import table
-from foveate_logbook.reading import finish, span_of, stream_of
+from foveate_logbook.reading import finish, recording_of, span_of, stream_of
 
 
 def main(options: argparse.Namespace) -> int:
     """List streams with times, sizes and gaps; with a stream, each of its messages."""
-    with Recording(options.log) as log:
+    with recording_of(options.log) as log:
         if options.stream is None:
             _streams(log, options)
         else:

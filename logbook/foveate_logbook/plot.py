@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from foveate import codec
 from foveate.decisions import Step
 from foveate.errors import BackendMissing, FoveateError, RecordingError
+from foveate.messages import Events
 from foveate.recording import Recording
 from foveate.terminal import Progress
 from foveate_logbook.cat import kind_of
-from foveate_logbook.reading import finish, stream_of
+from foveate_logbook.reading import finish, recording_of, stream_of
 
 _BINS = 240
 _RATE_BIN_NS = 500_000_000  # shorter ones show the beat between the bins and the messages
@@ -44,10 +45,13 @@ def main(options: argparse.Namespace) -> int:
     """Draw and write the picture."""
     if options.out.exists():
         raise FoveateError(f"{options.out}: exists already; choose another name")
-    with Recording(options.log) as log:
+    with recording_of(options.log) as log:
         progress = Progress(f"reading {options.log.name}", sys.stderr)
         bins = _Bins(log)
         panels = [_Panel("messages a second", "Hz", bins.rates(log, progress))]
+        events = bins.events(log)
+        if events:
+            panels.append(_Panel("events a second", "1/s", events))
         latency, drops = bins.decisions(log)
         if latency:
             panels.append(_Panel("longest latency, trigger to done", "ms", latency, log_scale=True))
@@ -84,6 +88,25 @@ class _Bins:
             progress((row + 1) / rows)
         t_s = (self.begin_ns + (np.arange(places) + 0.5) * width_ns) / 1e9
         return {n: (t_s, c[:places] * 1e9 / width_ns) for n, c in sorted(counts.items()) if c.any()}
+
+    def events(self, log: Recording) -> Curves:
+        """Events a second of every stream of events, brighter and darker ones."""
+        curves = {}
+        for stream in (item for item in log.streams() if item.type == "Events"):
+            counts: NDArray[np.float64] | None = None
+            for _, message in log.messages(stream.name, Events):
+                assert isinstance(message, Events)
+                if counts is None:  # events come before their packet does
+                    begin_ns = min([self.begin_ns, *message.t_ns[:1].tolist()])
+                    width_ns = (self.begin_ns + _BINS * self.width_ns - begin_ns) // _BINS + 1
+                    counts = np.zeros((2, _BINS))
+                places = np.clip((message.t_ns - begin_ns) // width_ns, 0, _BINS - 1)
+                counts += [np.bincount(places[message.polarity == sign], minlength=_BINS) for sign in (0, 1)]
+            if counts is not None:
+                t_s = (begin_ns + (np.arange(_BINS) + 0.5) * width_ns) / 1e9
+                for sign, name in enumerate(("darker", "brighter")):
+                    curves[f"{stream.name} {name}"] = (t_s, counts[sign] * 1e9 / width_ns)
+        return curves
 
     def decisions(self, log: Recording) -> tuple[Curves, Curves]:
         """Longest latency of every node, and drops of every wire so far, by reason."""

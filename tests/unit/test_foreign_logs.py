@@ -31,7 +31,7 @@ from foveate_logbook.formats import (
 )
 from foveate_logbook.formats.base import Log
 from foveate_logbook.formats.channels import Arrival, Timeline, Undecodable
-from foveate_logbook.formats.evt3 import Evt3Decoder
+from foveate_logbook.formats.event_packets import Evt3Decoder
 from foveate_logbook.formats.opening import open_log
 from foveate_logbook.formats.ros_types import type_name
 

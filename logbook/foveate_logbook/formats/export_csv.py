@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from foveate.errors import RecordingError
-from foveate.messages import Message
+from foveate.messages import Events, Message
 from foveate.recording import Recording
 from foveate_logbook.formats.export_streams import Progress, appearing, counted, in_order, kinds_of
 
@@ -23,7 +23,9 @@ def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> l
     """The folder `to` with one file a stream: run time of the log, the stamp in Unix time, then every field.
 
     Small arrays get a column an element, or one cell with a list where their size changes; of large ones the shape is
-    written. Returns lines saying what was written. Raises RecordingError.
+    written. Events in packets of more than 64 get a row each.
+
+    Returns lines saying what was written. Raises RecordingError.
     """
     kinds = kinds_of(log, streams)
     if not kinds:
@@ -38,6 +40,10 @@ def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> l
             def share(value: float, number: int = number) -> None:
                 progress((number + value) / len(kinds))
 
+            if kind is Events and plan.get("t_ns", 0) is None:
+                count = _event_rows(log, name, file, share)
+                lines.append(f"{to / file.name}: {counted(count, 'row')}, one an event")
+                continue
             count = _table(log, name, kind, plan, file, share)
             large = sorted(key for key, size in plan.items() if size is None)
             left = f"; of {', '.join(large)} only the shape" if large else ""
@@ -72,6 +78,20 @@ def _table(
             times = {"log_ns": t_ns, "unix_ns": log.wall_start_ns + message.stamp.t_ns}
             table.writerow({**times, **_cells(message, plan)})
             count += 1
+    return count
+
+
+def _event_rows(log: Recording, name: str, file: Path, progress: Progress) -> int:
+    """Packets of events as rows of one event each. Returns their number."""
+    count = 0
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        stream.write("t_ns,unix_ns,x,y,polarity\n")
+        for _, _, message in in_order(log, {name: Events}, progress):
+            assert isinstance(message, Events)
+            unix = (message.t_ns + log.wall_start_ns).tolist()
+            columns = (message.t_ns.tolist(), unix, message.x.tolist(), message.y.tolist(), message.polarity.tolist())
+            stream.writelines(f"{t},{u},{x},{y},{p}\n" for t, u, x, y, p in zip(*columns, strict=True))
+            count += len(unix)
     return count
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from foveate.messages import CameraInfo, Events, Frame, Imu, Message, Pose
-from foveate_logbook.formats import evt3, pixels
+from foveate_logbook.formats import event_packets, pixels
 from foveate_logbook.formats.channels import Arrival, Undecodable
 
 
@@ -99,11 +99,14 @@ def _transforms(m: Any, at: Arrival) -> Iterable[Message]:
 
 
 def _event_packet(m: Any, at: Arrival) -> Iterable[Message]:
-    if m.encoding != "evt3":
-        raise Undecodable(f"events packed as '{m.encoding}' are not read, evt3 is")
-    decoder = at.memory.setdefault("evt3", evt3.Evt3Decoder(m.width, m.height))
+    if m.encoding not in event_packets.DECODERS:
+        known = ", ".join(event_packets.DECODERS)
+        raise Undecodable(f"events packed as '{m.encoding}' are not read; those that are: {known}")
+    decoder = at.memory.get(m.encoding)
+    if decoder is None:
+        decoder = at.memory[m.encoding] = event_packets.DECODERS[m.encoding](m.width, m.height)
     # event_camera_msgs: the header tells when the first event of the packet was seen, the packet sensor time only
-    return decoder.events(m.events, at.stamp(time_ns(m.header.stamp)).t_ns)  # type: ignore[no-any-return]
+    return decoder.events(m.events, at.stamp(time_ns(m.header.stamp)).t_ns, int(m.time_base))  # type: ignore[no-any-return]
 
 
 CONVERTERS: dict[str, Converter] = {

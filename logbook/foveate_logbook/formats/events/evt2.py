@@ -20,47 +20,28 @@ _LOW_BITS = 6
 _TAIL_BYTES = 1 << 20
 
 
-class Evt2File(EventReader):
-    """A .raw file of EVT 2.0 words."""
+class Evt2Words:
+    """The decoder's state: the time's high part holds until the next, over the ends of chunks too."""
 
-    name = "EVT2"
-
-    def __init__(self, path: Path) -> None:
-        """Raises RecordingError."""
-        super().__init__(path)
-        self.about, self._begins = head_of(path)
-        self.width, self.height = size_of_sensor(self.about)
+    def __init__(self) -> None:
         self._high = -1  # 64 us since the sensor's start, wraps unfolded; -1: not known yet
+        self.early = 0  # events before the first time: not told
+        self.strange = 0  # words of no known type
 
-    def blocks(self) -> Iterator[Block]:
-        self._begin()
-        self._high = -1
-        with self.path.open("rb") as stream:
-            stream.seek(self._begins)
-            for data in self._chunks(stream, 4, "word"):
-                yield self._decoded(np.frombuffer(data, "<u4"))
-
-    def tail(self) -> Block | None:
-        size = self.path.stat().st_size - self._begins
-        with self.path.open("rb") as stream:
-            stream.seek(self._begins + max((size - _TAIL_BYTES) // 4 * 4, 0))
-            words = np.frombuffer(stream.read(_TAIL_BYTES // 4 * 4)[: size // 4 * 4], "<u4")
-        self._high = -1
-        return self._decoded(words)
-
-    def _decoded(self, words: NDArray[np.uint32]) -> Block:
+    def decode(self, words: NDArray[np.uint32]) -> Block:
+        """The events of some words; times in ns of the sensor's clock."""
         kind = (words >> 28).astype(np.uint8)
         at_high = np.flatnonzero(kind == _TIME_HIGH)
         places = np.flatnonzero(kind <= _ON)
         known = places.size + at_high.size
         if known < words.size:
             strange = int(np.isin(kind, (_TRIGGER, _OTHERS, _CONTINUED), invert=True).sum()) - known
-            self._lose("words of no known type", strange)
+            self.strange += strange
         high = unwrapped((words[at_high] & (_HIGH_SPAN - 1)).astype(np.int64), max(self._high, 0), _HIGH_SPAN)
         if self._high < 0:
             first = int(at_high[0]) if at_high.size else words.size
             early = int(np.searchsorted(places, first))
-            self._lose("events before the first time", early, events=True)
+            self.early += early
             places = places[early:]
         t = held(high << _LOW_BITS, at_high, max(self._high, 0) << _LOW_BITS, places)
         if at_high.size:
@@ -71,6 +52,37 @@ class Evt2File(EventReader):
         t += (chosen >> 22) & 0x3F
         t *= 1000
         return block_of(t, (chosen >> 11) & 0x7FF, chosen & 0x7FF, kind[places])
+
+
+class Evt2File(EventReader):
+    """A .raw file of EVT 2.0 words."""
+
+    name = "EVT2"
+
+    def __init__(self, path: Path) -> None:
+        """Raises RecordingError."""
+        super().__init__(path)
+        self.about, self._begins = head_of(path)
+        self.width, self.height = size_of_sensor(self.about)
+
+    def blocks(self) -> Iterator[Block]:
+        self._begin()
+        words = Evt2Words()
+        with self.path.open("rb") as stream:
+            stream.seek(self._begins)
+            for data in self._chunks(stream, 4, "word"):
+                words.early = words.strange = 0
+                block = words.decode(np.frombuffer(data, "<u4"))
+                self._lose("events before the first time", words.early, events=True)
+                self._lose("words of no known type", words.strange)
+                yield block
+
+    def tail(self) -> Block | None:
+        size = self.path.stat().st_size - self._begins
+        with self.path.open("rb") as stream:
+            stream.seek(self._begins + max((size - _TAIL_BYTES) // 4 * 4, 0))
+            data = stream.read(_TAIL_BYTES)
+        return Evt2Words().decode(np.frombuffer(data, "<u4", len(data) // 4))
 
 
 def encode(block: Block) -> bytes:
