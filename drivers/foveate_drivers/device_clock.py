@@ -4,7 +4,8 @@ Data arrive late by a varying delay but never early: drawn over device time, the
 lie above a line, whose slope is the skew of the clocks. The line is an edge of the lower convex hull of the offsets
 in a window (Zhang, Liu, Xia: "Clock synchronization algorithms for network measurements", INFOCOM 2002), so
 spikes of the delay do not move it, as they move an average or a regression. What stays is the smallest delay
-of the window, a constant that no one-way measurement can tell from the offset (`least_delay_ns`, where it is known).
+of the window (readout, transfer), a constant that no one-way measurement can tell from the offset. Where the device
+lets its clock be read (`latch`), the offset comes from there, and the line only gives the skew since.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 _BLOCK_NS = 1_000_000_000  # the window is forgotten in steps of this
 _EARLY_NS = 1_000_000  # data earlier than the line by more than this (and the skew allowed) tell of a jump
 _MOST_SKEW = 500e-6  # of any two clocks; crystals are within 100 ppm
+_COMMON_SKEW, _SURE_SKEW = 50e-6, 2e-6  # what may be left of it before and after the line is known
+_LATCH_AGING = 10e-6  # by so much a second a reading of the clock gets worse
 _YOUNG_BLOCKS = 3
 _LATE_BLOCKS = 3  # seconds of data without one near the line tell of a jump back
 _LATE_NS = 20_000_000
@@ -39,11 +42,10 @@ class DeviceClock:
     What it gives never runs backwards and is never later than the arrival it is given.
     """
 
-    def __init__(self, window_s: float = 30.0, wrap_ns: int | None = None, least_delay_ns: int = 0) -> None:
+    def __init__(self, window_s: float = 30.0, wrap_ns: int | None = None) -> None:
         """`wrap_ns`: where the device's counter starts again, if that is known (2**32 ticks, in ns)."""
         self._blocks_kept = max(2, round(window_s * 1e9 / _BLOCK_NS))
         self._wrap_ns = wrap_ns
-        self._least_delay_ns = least_delay_ns
         self.epoch = 0
         self._turns = 0  # of the wrapping counter
         self._last_raw = -1
@@ -55,6 +57,7 @@ class DeviceClock:
         self._past: list[Point] = []  # hull of all blocks but the last
         self._begin = 0
         self._last: Point | None = None
+        self._latched: tuple[int, int, int] | None = None  # device time, offset, half of the round trip
         self._counts: deque[int] = deque()  # samples in each block
         self._count = 0
         self._excess_ns = float(_START_SIGMA_NS)  # running mean of the delay above the line
@@ -69,13 +72,36 @@ class DeviceClock:
         if self._last is not None and (device <= self._last[0] or self._jumped(device, arrived_ns)):
             self._new_epoch()
         self._add((device, arrived_ns - device))
-        offset, sigma = self._line(device)
-        t_ns = min(device + round(offset) - self._least_delay_ns, arrived_ns)
+        offset, sigma = self._line(device) if self._latched is None else self._since_latch(device, self._latched)
+        t_ns = min(device + round(offset), arrived_ns)
         if self._last_ns is not None and t_ns <= self._last_ns:  # never backwards, whatever the line did
             sigma += self._last_ns - t_ns
             t_ns = min(self._last_ns + 1, max(arrived_ns, self._last_ns))
         self._last_ns = t_ns
         return Mapped(t_ns, round(sigma), self.epoch)
+
+    def latch(self, device_ns: int, before_ns: int, after_ns: int) -> None:
+        """The device's clock was read as `device_ns` between two moments of the pipeline's.
+
+        A reading that took long is passed over where an earlier one is still better. Read it again every few seconds,
+        and when the epoch has changed.
+        """
+        if before_ns > after_ns or self._last is None:
+            return  # nothing to compare it with yet: the counter may have wrapped since
+        device = device_ns + self._turns * (self._wrap_ns or 0)
+        half = (after_ns - before_ns + 1) // 2
+        if self._latched is not None and half > self._latched[2] + (device - self._latched[0]) * _LATCH_AGING:
+            return
+        self._latched = device, (before_ns + after_ns) // 2 - device, half
+
+    def _since_latch(self, device: int, latched: tuple[int, int, int]) -> tuple[float, float]:
+        """(offset, its standard deviation) from a reading of the clock and the skew since."""
+        begin, offset, half = latched
+        old = len(self._blocks) > _YOUNG_BLOCKS
+        skew = (self._line(device)[0] - self._line(begin)[0]) / (device - begin) if old and device != begin else 0.0
+        doubt = _SURE_SKEW if old else _COMMON_SKEW
+        sigma = half / 3**0.5 + doubt * abs(device - begin) + _RESOLUTION_NS  # the reading lies anywhere in its trip
+        return offset + min(max(skew, -_MOST_SKEW), _MOST_SKEW) * (device - begin), sigma
 
     def _unwrapped(self, raw: int) -> int:
         if self._wrap_ns is not None and raw < self._last_raw - self._wrap_ns // 2:

@@ -44,11 +44,39 @@ def test_it_beats_arrival_and_regression_by_far(seed: int) -> None:
     assert ours < np.std((arrival - true)[half:]) / 100
 
 
-def test_what_stays_is_the_least_delay_and_it_can_be_given() -> None:
+def test_what_stays_is_the_least_delay_and_a_reading_of_the_clock_takes_it_away() -> None:
     true, device, arrival = stream(40)
-    for known in (0, DELAY_NS):
-        last = run(DeviceClock(least_delay_ns=known), device, arrival)[-1]
-        assert abs(last.t_ns - true[-1] - (DELAY_NS - known)) < 20_000
+    last = run(DeviceClock(), device, arrival)[-1]
+    assert abs(last.t_ns - true[-1] - DELAY_NS) < 20_000
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_readings_of_the_clock_times_are_true(seed: int) -> None:
+    true, device, arrival = stream(60, seed=seed)
+    rng = np.random.default_rng(seed)
+    clock, mapped = DeviceClock(), []
+    for i, (d, a) in enumerate(zip(device, arrival, strict=True)):
+        mapped.append(clock.map(int(d), int(a)))
+        for _ in range(5 if i % 600 == 0 else 0):  # every 5 s; half of the readings are slow, and lopsided
+            there, back = rng.exponential(40_000, 2) + (rng.random() < 0.5) * np.array([3e6, 1e5])
+            clock.latch(int(d), round(true[i] - there), round(true[i] + back))
+    error = np.array([m.t_ns for m in mapped]) - true
+    sigma = np.array([m.sigma_ns for m in mapped])
+    assert np.abs(error[1:]).max() < 400_000 and np.abs(error[1200:]).max() < 250_000
+    assert (np.abs(error[1:]) <= 3 * sigma[1:]).mean() > 0.98
+
+
+def test_a_reading_after_a_jump_counts_and_one_before_does_not() -> None:
+    true, device, arrival = stream(30)
+    at = 15 * 120
+    device[at:] += 7_000_000_000
+    clock, mapped = DeviceClock(), []
+    for i, (d, a) in enumerate(zip(device, arrival, strict=True)):
+        mapped.append(clock.map(int(d), int(a)))
+        if i in (100, at + 120):
+            clock.latch(int(d), int(true[i]) - 50_000, int(true[i]) + 50_000)
+    error = np.array([m.t_ns for m in mapped]) - true
+    assert np.abs(error[at + 240 :]).max() < 200_000
 
 
 def test_sigma_is_honest() -> None:
