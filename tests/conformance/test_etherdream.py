@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from foveate.errors import (
     ProtocolError,
     StateError,
 )
+from foveate_drivers.conformance import mirrors as suite
+from foveate_drivers.conformance.suite import Bench, Check, Skipped, checks
 from foveate_drivers.emulators.etherdream import EtherDreamEmulator
 from foveate_drivers.emulators.faults import FaultPlan
 from foveate_drivers.mirrors import etherdream_protocol as wire
@@ -30,11 +33,17 @@ from foveate_drivers.mirrors.sim import SimMirror
 RING = {"ring": 0.03, "timeout": 0.5}  # for computers on which others work too
 
 
+@cache
+def twin() -> SimMirror:
+    """One for all: an emulator opens and closes it."""
+    return SimMirror(deadline=0, repeatability=0)
+
+
 class Rig:
     """An emulator with a twin behind it, a driver before it, and one clock."""
 
     def __init__(self, faults: FaultPlan | None = None, **options: object) -> None:
-        self.twin = SimMirror(deadline=0, repeatability=0)
+        self.twin = twin()
         self.emulator = EtherDreamEmulator(mirror=self.twin, port=0, announce=0, faults=faults)
         self.emulator.start()
         self.mirror = EtherDreamMirror(address=self.emulator.uri.partition(":")[2], **(RING | options))  # type: ignore[arg-type]
@@ -73,6 +82,21 @@ class Rig:
         assert isinstance(seen[0], kind), repr(seen[0])
         assert "\n" not in str(seen[0]) and self.emulator.uri in str(seen[0])
         return seen[0]
+
+
+@pytest.mark.parametrize("check", checks(suite), ids=lambda check: check.__name__)
+def test_what_every_mirror_does(check: Check) -> None:
+    with EtherDreamEmulator(mirror=twin(), port=0, announce=0) as emulator:
+
+        def make() -> EtherDreamMirror:
+            mirror = EtherDreamMirror(address=emulator.uri.partition(":")[2], ring=0.02, timeout=0.1)
+            mirror.uri = emulator.uri
+            return mirror
+
+        try:
+            check(Bench(make, LiveClock(), emulator.unplug, emulator.replug))
+        except Skipped as reason:
+            pytest.skip(str(reason))
 
 
 @pytest.fixture
@@ -257,7 +281,7 @@ def test_an_emergency_stop_of_the_dac_is_an_interlock_until_it_is_cleared(rig: R
     rig.fails(Interlock, lambda: rig.mirror.goto(np.array([0.2, 0.0])))
     assert "emergency stop" in rig.mirror.health().detail
     rig.until(lambda: np.abs(rig.true()).max() < 1e-4)
-    assert np.allclose(rig.mirror.position().angle_rad, 0.0, atol=1e-4)
+    rig.until(lambda: np.abs(rig.mirror.position().angle_rad).max() < 1e-4)
     rig.mirror.clear()
     rig.mirror.goto(np.array([0.1, 0.0]))
     rig.until(rig.mirror.settled)

@@ -60,7 +60,8 @@ class EtherDreamEmulator(Emulator):
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._plugged = True
+        self._plugged = self._listening = True
+        self._changed = threading.Event()
         self._at = np.zeros(2, np.int64)  # what is put out
         self._seen_ns = self._stalled_ns = 0
 
@@ -70,7 +71,8 @@ class EtherDreamEmulator(Emulator):
         self.uri = f"etherdream:{self._address}:{self._port}"
         if not self.clock.started:
             self.clock.start()
-        if self._mirror is not None and self._mirror._clock is None:
+        self._opened = self._mirror is not None and self._mirror._clock is None
+        if self._opened and self._mirror is not None:
             self._mirror.open(self.clock)
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._stopping.clear()
@@ -95,12 +97,21 @@ class EtherDreamEmulator(Emulator):
         if self._thread is not None:
             self._thread.join(5.0)
             self._thread = None
+            if self._opened and self._mirror is not None:
+                self._mirror.close()
 
     def unplug(self) -> None:
-        self._plugged = False
+        self._set_plug(False)
 
     def replug(self) -> None:
-        self._plugged = True
+        self._set_plug(True)
+
+    def _set_plug(self, plugged: bool) -> None:
+        """Returns once the wire is as told."""
+        self._changed.clear()
+        self._plugged = plugged
+        if self._thread is not None and self._listening != plugged:
+            self._changed.wait(1.0)
 
     def estop(self) -> None:
         """Somebody pressed the button on the DAC."""
@@ -118,14 +129,13 @@ class EtherDreamEmulator(Emulator):
         begun_ns = process_ns()
         announced_ns = begun_ns - _ANNOUNCE_NS
         buffers: dict[socket.socket, bytearray] = {}
-        listening = True
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             while not self._stopping.is_set():
                 self._scheduled((process_ns() - begun_ns) / 1e9)
-                if self._plugged != listening:
-                    listening = self._plugged
+                if self._plugged != self._listening:
                     self._plug(selector, buffers)
+                    self._changed.set()
                 ready = selector.select(_TICK_S)
                 self._play()
                 for key, _ in ready:
@@ -168,7 +178,8 @@ class EtherDreamEmulator(Emulator):
 
     def _plug(self, selector: selectors.BaseSelector, buffers: dict[socket.socket, bytearray]) -> None:
         """Without a cable nobody is heard: open connections stay silent, new ones find nobody."""
-        if self._plugged:
+        self._listening = self._plugged
+        if self._listening:
             for sock in list(buffers):  # the other side gave these up, or will
                 self._drop(selector, buffers, sock)
             self._listener = self._listen()

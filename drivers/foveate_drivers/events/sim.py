@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -25,6 +26,8 @@ from foveate_drivers.world.base import World
 from foveate_drivers.world.scene import Pixels
 
 _CELL_NS = 10_000_000  # the world is looked at at least this often, on a grid that does not depend on packets
+_SLICE_NS = 50_000_000  # after which a wait looks whether the camera was closed
+_NEVER = threading.Event()
 _LOOKS = 16  # places of the mirror in a cell, to see that it moved and came back
 _MOST_MOVE_PX = 1.0  # of the view in one step: texture that passes faster is not seen between two images
 
@@ -162,9 +165,8 @@ class SimEventCamera(EventCamera):
         if self._clock is None:
             raise StateError(self.uri, "read", "it is not open")
         self.start()
+        self._await(self._clock, timeout_s)
         now_ns = self._clock.now_ns()
-        if now_ns < self.due_ns():
-            raise Timeout(self.uri, "read", f"no packet within {timeout_s:g} s")
         self._pass_over((now_ns - self.due_ns()) // self._packet_ns - self._buffers + 1)
         begin_ns, self._begin_ns = self._begin_ns, self.due_ns()
         self._readout.add(self._until(self._begin_ns))
@@ -176,6 +178,17 @@ class SimEventCamera(EventCamera):
             stamp, events.t_ns, column.astype(np.uint16), row.astype(np.uint16), events.polarity,
             self.width, self.height, lost,
         )  # fmt: skip
+
+    def _await(self, clock: Clock, timeout_s: float) -> None:
+        """Until the packet is over; simulated time does not wait. Raises Timeout, StateError after a `close`."""
+        end_ns = clock.now_ns() + round(max(timeout_s, 0.0) * 1e9)
+        while clock.now_ns() < self.due_ns():
+            now_ns = clock.now_ns()
+            if now_ns >= end_ns or clock.kind == "simulated":
+                raise Timeout(self.uri, "read", f"no packet within {timeout_s:g} s")
+            clock.wait_until(min(self.due_ns(), end_ns, now_ns + _SLICE_NS), _NEVER)
+            if self._clock is None:
+                raise StateError(self.uri, "read", "it was closed")
 
     def _pass_over(self, packets: int) -> None:
         """Lose packets that nobody read: one step shows how many events they had."""

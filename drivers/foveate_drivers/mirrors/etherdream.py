@@ -321,7 +321,7 @@ class EtherDreamMirror(Mirror):
             return
         missing = self._ahead - self._played.waiting()
         if missing > 0:
-            self._heard(self._link.exchange(self._block(min(missing, wire.USABLE))))
+            self._heard(self._link.exchange(self._block(min(missing, self._ahead))))
 
     def _block(self, count: int) -> bytes:
         """The next points as a command; tells the model what begins with them."""
