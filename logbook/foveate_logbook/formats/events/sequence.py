@@ -59,7 +59,8 @@ class Sequence:
             t = t + self._shift_ns
         if lowest < 0 or int(t[0]) < self._last_ns:
             ordered = np.maximum.accumulate(np.maximum(t, self._last_ns))
-            self.counts[DISORDER] += int((ordered != t).sum())
+            if late := int((ordered != t).sum()):
+                self.counts[DISORDER] += late
             t = ordered
         self._last_ns = int(t[-1])
         return Block(t, block.x, block.y, block.polarity)

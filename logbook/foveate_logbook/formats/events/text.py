@@ -234,9 +234,10 @@ def _counts(owner: NDArray[np.int64], size: int) -> NDArray[np.int64]:
 def _scaled(values: NDArray[np.int64], places: NDArray[np.int64], scale: int) -> NDArray[np.int64]:
     """Numbers with decimal places, times ten to the power of `scale`, cut to whole ones and kept within 73 years."""
     power = scale - places
-    up = _POWERS[np.clip(power, 0, _MOST_DIGITS)]
-    within = np.clip(values, -(MOST_NS // up), MOST_NS // up)
-    return np.asarray(within * up // _POWERS[np.clip(-power, 0, _MOST_DIGITS)], np.int64)
+    up, down = _POWERS[np.clip(power, 0, _MOST_DIGITS)], _POWERS[np.clip(-power, 0, _MOST_DIGITS)]
+    size = np.abs(values)
+    scaled = np.where(size > MOST_NS // up, MOST_NS, np.minimum(size, MOST_NS // up) * up // down)
+    return np.asarray(np.where(values < 0, -scaled, scaled), np.int64)
 
 
 def _exact(text: str, scale: int) -> int:
