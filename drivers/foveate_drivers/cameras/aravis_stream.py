@@ -83,7 +83,7 @@ class AravisStream:
             data = data[: size.value]
         return Block(
             c.arv_buffer_get_frame_id(buffer), c.arv_buffer_get_timestamp(buffer),
-            c.arv_buffer_get_system_timestamp(buffer), data, missing, *shape,
+            c.arv_buffer_get_system_timestamp(buffer), data, missing, *shape, complete,
         )  # fmt: skip
 
     def _blanked(self, data: NDArray[np.uint8]) -> int:
@@ -110,7 +110,7 @@ class AravisStream:
                 return
 
     def packets(self) -> tuple[int, int, int]:
-        """(packets sent again, packets missing, frames for which there was no buffer) so far."""
+        """(packets sent again, packets missing, packets for which there was no buffer) so far."""
         resent, missing = c_uint64(), c_uint64()
         done, failed, underruns = c_uint64(), c_uint64(), c_uint64()
         self._c.arv_gv_stream_get_statistics(self._stream, byref(resent), byref(missing))

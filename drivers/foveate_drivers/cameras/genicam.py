@@ -24,7 +24,6 @@ from foveate_drivers.device_clock import DeviceClock
 
 _SLICE_NS = 50_000_000  # after which a wait looks whether the camera was closed or died
 _LOOK_NS = 10_000_000_000  # between looks at the temperature, and at an exposure that the camera controls itself
-_STRAGGLING_FRAMES = 256  # how far back a packet may come late
 _SETTLING_FRAMES = 3  # that may still be exposed as before when a setting has been changed
 
 
@@ -40,6 +39,7 @@ class Block:
     width: int  # px, as the frame itself says; 0 = it does not
     height: int
     pixel_format: int  # PFNC code; 0 = it does not say
+    whole: bool = True  # all packets came, those around the image too
     borrowed: bool = False  # the data are overwritten when the next block is taken
 
 
@@ -273,7 +273,7 @@ class GenicamCamera(Camera):
         agreed = self._agreed
         assert agreed is not None
         self._heard_ns = process_ns()
-        if self._is_straggler(block):
+        if self._is_headless(block):
             return None
         seq, lost = self._number(block.wire_id)
         self._counts["lost"] += lost
@@ -296,20 +296,24 @@ class GenicamCamera(Camera):
         self._gap = 0
         return frame
 
-    def _is_straggler(self, block: Block) -> bool:
-        """Whether the block is one more of a frame that was given or given up before.
+    def _is_headless(self, block: Block) -> bool:
+        """Whether the block is a frame whose first packet was lost, or one that was given before.
 
-        Aravis makes a second, incomplete block of an old frame when a packet comes after it was closed: 6 times in
-        300 frames at 2 % lost packets. A whole block with an older number is a camera that counts anew.
+        The first packet brings number and time: without it the buffer still says 0, or what its last frame was. Such
+        a frame counts as lost, by the gap it leaves. A whole block with an older number: the camera counts anew.
         """
+        if not block.whole and block.wire_id == 0:
+            return True
         if self._ids is None:
             return False
-        back = (self._last_wire - block.wire_id) % self._id_modulus
-        if back and (back > _STRAGGLING_FRAMES or not block.missing_bytes):
-            if back <= self._id_modulus // 2:
-                self._ids = None
+        ahead = (block.wire_id - self._last_wire) % self._id_modulus
+        if 0 < ahead <= self._id_modulus // 2:
             return False
-        self._counts["repeated"] += 1
+        if ahead == 0 and block.whole:
+            self._counts["repeated"] += 1
+        elif block.whole:
+            self._ids = None
+            return False
         return True
 
     def _number(self, wire_id: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +26,7 @@ _HEADERS = 36  # bytes of IP, UDP and GVSP before the image in a packet
 _SILENT_PERIODS = 3  # after which a camera that should send is asked whether it is there
 _SILENT_NS = (100_000_000, 500_000_000)  # bounds of that; the upper where nobody knows when it will send
 _ANSWER_NS, _TRIES = 100_000_000, 3  # with the slices of `read` at most 0.9 s from the last frame to Disconnected
+_HELD = "another program controls it; a camera whose program died is free after 3 s"
 
 
 class GigeCamera(GenicamCamera):
@@ -75,10 +77,7 @@ class GigeCamera(GenicamCamera):
 
     def open(self, clock: Clock) -> None:
         aravis = self._aravis = Aravis(self.uri)
-        try:
-            self._camera = aravis.call("arv_camera_new", self._address.encode(), doing="open")
-        except DeviceError as error:
-            raise NotFound(self.uri, "open", f"no camera answers to '{self._address}' ({error.hint})") from None
+        self._camera = self._found(aravis)
         try:
             device = aravis.c.arv_camera_get_device(self._camera)
             if not aravis.c.arv_camera_is_gv_device(self._camera):
@@ -101,6 +100,30 @@ class GigeCamera(GenicamCamera):
         except BaseException:
             self.close()
             raise
+
+    def _check_free(self) -> None:
+        """Ask at an IP address first: Aravis takes 2.5 s to find nobody there, or somebody else in control."""
+        try:
+            pulse = gvcp.Pulse(str(ipaddress.IPv4Address(self._address)), _ANSWER_NS, _TRIES)
+        except (ValueError, OSError):
+            return
+        held = pulse.held()
+        pulse.close()
+        if held is None:
+            raise NotFound(self.uri, "open", f"no camera answers to '{self._address}'")
+        if held:
+            raise Busy(self.uri, "open", _HELD)
+
+    def _found(self, aravis: Aravis) -> int:
+        """The camera of that name. Takes 1 s where it is not an IP address and Aravis has not seen it before."""
+        self._check_free()
+        try:
+            return int(aravis.call("arv_camera_new", self._address.encode(), doing="open"))
+        except DeviceError as error:  # Aravis does not know serial numbers alone; it has just looked around
+            for i in range(aravis.c.arv_get_n_devices()):
+                if aravis.c.arv_get_device_serial_nbr(i) == self._address.encode():
+                    return int(aravis.call("arv_camera_new", aravis.c.arv_get_device_id(i), doing="open"))
+            raise NotFound(self.uri, "open", f"no camera answers to '{self._address}' ({error.hint})") from None
 
     def close(self) -> None:
         self._close_stream()
@@ -186,7 +209,7 @@ class GigeCamera(GenicamCamera):
         health = super().health()
         stream = self._stream
         resent, missing, underruns = stream.packets() if stream is not None else self._packets
-        counters = {**health.counters, "resent": resent, "missing_packets": missing, "without_buffer": underruns}
+        counters = {**health.counters, "resent": resent, "missing_packets": missing, "packets_unbuffered": underruns}
         return Health(health.state, health.detail, counters, health.temperature_c)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 
@@ -51,15 +52,28 @@ class Pulse:
                 return ""
             if self._asked >= self._tries:
                 return f"it is silent and did not answer {self._asked} questions"
+        self._ask()
+        self._asked += 1
+        self._asked_ns = now_ns
+        return ""
+
+    def _ask(self) -> None:
         self._id = self._id % 0xFFFF + 1
         ask = HEADER.pack(COMMAND_KEY, ACK_REQUIRED, READ_REGISTER, 4, self._id) + struct.pack(">I", CONTROL_PRIVILEGE)
         try:
             self._socket.send(ask)
         except OSError:  # nobody listens there, or the network is down: as good as no answer
             pass
-        self._asked += 1
-        self._asked_ns = now_ns
-        return ""
+
+    def held(self) -> bool | None:
+        """Whether somebody controls the camera; None where it does not answer. Waits for that."""
+        for _ in range(self._tries):
+            self._ask()
+            select.select([self._socket], [], [], self._answer_ns / 1e9)
+            controlled = self._answer()
+            if controlled is not None:
+                return controlled
+        return None
 
     def _answer(self) -> bool | None:
         """Whether the camera is under control; None where no answer is there."""

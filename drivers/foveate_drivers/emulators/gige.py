@@ -8,7 +8,7 @@ import math
 import select
 import socket
 import threading
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from foveate_drivers.emulators.gige_stream import Sender
 
 _SKEW = 40e-6  # of the camera's crystal
 _BOOTED_NS = 3_000_000_000_000  # what the camera's clock says when the emulator's starts
-_SLICE_S = 0.02  # a wait for the twin: within it the camera hears of changes
+_SLICE_S, _TRIGGER_SLICE_S = 0.02, 0.001  # a wait for the twin: within it the camera hears of changes
 
 
 class GigeEmulator(Emulator):
@@ -59,6 +59,7 @@ class GigeEmulator(Emulator):
         self._channel = Control(self, self.faults, self._counts)
         self._streaming = False
         self._changes: dict[str, float | str] = {}  # settings for the twin, made by the stream's thread
+        self._triggers: deque[None] = deque()  # by software, that the stream's thread is to pass on
         self._started_ns = 0
         self._next_id = 1
 
@@ -256,6 +257,7 @@ class GigeEmulator(Emulator):
         if at == reg.ACQUISITION_START:
             self._aim()
             self._next_id = self._next_id if self._counts["frames"] == 0 else 1
+            self._triggers.clear()
             self._streaming = True
             self._wake.set()
         elif at == reg.ACQUISITION_STOP:
@@ -263,7 +265,8 @@ class GigeEmulator(Emulator):
         elif at == reg.TRIGGER_SOFTWARE:
             if not self._triggered:
                 return NOT_IMPLEMENTED
-            self._camera.trigger()
+            if self._streaming:
+                self._triggers.append(None)
         elif at == reg.TIMESTAMP_CONTROL:
             registers[reg.TIMESTAMP_VALUE], registers[reg.TIMESTAMP_VALUE + 4] = divmod(
                 self._ticks(self.clock.now_ns()), 1 << 32
@@ -313,8 +316,11 @@ class GigeEmulator(Emulator):
                 self._sender.forget()
                 flowing = True
             self._change_twin()
+            if self._triggers:
+                self._triggers.popleft()
+                self._camera.trigger()
             try:
-                frame = self._camera.read(_SLICE_S)
+                frame = self._camera.read(_TRIGGER_SLICE_S if self.registers[reg.TRIGGER_MODE] else _SLICE_S)
             except Timeout:
                 continue
             except (EndOfStream, DeviceError) as error:

@@ -72,7 +72,8 @@ class Control:
         if sender == self.controller:
             self._heard_ns = process_ns()
         if command == gvcp.RESEND:
-            if sender == self.controller and len(body) >= 12:
+            # of the same computer: applications ask by the port that the stream goes to
+            if self.controller is not None and sender[0] == self.controller[0] and len(body) >= 12:
                 _, block, first, last = struct.unpack_from(">HHII", body)
                 self._camera.send_again(block, first & 0xFFFFFF, last & 0xFFFFFF)
             return None
