@@ -18,8 +18,10 @@ from foveate.messages import MirrorState
 from foveate_drivers.conformance import mirrors as suite
 from foveate_drivers.conformance.suite import Bench, Check, Failed, Skipped, checks
 from foveate_drivers.emulators.base import Emulator
+from foveate_drivers.emulators.dac import DacEmulator
 from foveate_drivers.emulators.mre2 import Mre2Emulator
 from foveate_drivers.mirrors.base import Mirror
+from foveate_drivers.mirrors.dac import DacMirror
 from foveate_drivers.mirrors.dynamics import CLASSES
 from foveate_drivers.mirrors.guard import Guard
 from foveate_drivers.mirrors.mre2 import Mre2Mirror
@@ -54,10 +56,12 @@ BENCHES = {
     "sim in real time": lambda: twin(LiveClock()),
     "mre2 pro": lambda: wired(Mre2Emulator(), lambda port: Mre2Mirror(address=port)),
     "mre2 simple": lambda: wired(Mre2Emulator(), lambda port: Mre2Mirror(address=port, mode="simple")),
+    "dac": lambda: wired(DacEmulator(), lambda port: DacMirror(address=port)),
+    "dac without a sensor": lambda: wired(DacEmulator(sensor=False), lambda port: DacMirror(address=port)),
 }
 
 
-SLOW = ("sim in real time", "mre2 simple")  # 10 s each
+SLOW = ("sim in real time", "mre2 simple", "dac without a sensor")  # 10 s each
 
 
 @pytest.mark.parametrize("check", checks(suite), ids=lambda check: check.__name__)

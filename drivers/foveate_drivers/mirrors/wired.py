@@ -76,6 +76,10 @@ class WiredMirror(Mirror):
         """Send it there, and see that it took the command."""
         raise NotImplementedError
 
+    def _rest(self) -> None:
+        """Send it to rest at once."""
+        self._command(np.zeros(2))
+
     def _measure(self) -> Angles | None:
         """Ask it where it is; None where it cannot tell."""
         raise NotImplementedError
@@ -87,7 +91,7 @@ class WiredMirror(Mirror):
         self._gone, self._parks, self.parked = None, 0, True
         fd = self._connect()
         try:
-            self._command(np.zeros(2))  # wherever somebody else left it
+            self._rest()  # wherever somebody else left it
             self._guardian = Guardian(fd, self._park_bytes(), self.deadline_s, self.uri)
         except BaseException:
             self._disconnect()
@@ -185,27 +189,34 @@ class WiredMirror(Mirror):
             self._send(angle)
         return MirrorState(Stamp(now_ns), angle, True, "command")
 
-    def _send(self, angle_rad: Angles) -> None:
+    def _send(self, angle_rad: Angles | None) -> None:
+        """Send it there now; None = to rest."""
         assert self._clock is not None
         with self._sending:
             self._guardian.beat()
             begun_ns = self._clock.now_ns()
             try:
-                self._command(angle_rad)
+                self._do(angle_rad)
                 if self._guardian.parked:  # in this very moment: whichever came first, the command comes last
-                    self._command(angle_rad)
+                    self._do(angle_rad)
                     self._parks = self._guardian.parks
             except Disconnected as error:
                 self._gone = error
                 raise
             self._guardian.beat()
             self._left_ns = begun_ns
-            self._moves.command(angle_rad, self._start_ns(begun_ns))
-            self.parked = False
+            self._note_move(np.zeros(2) if angle_rad is None else angle_rad, begun_ns)
+            self.parked = angle_rad is None
 
-    def _start_ns(self, sent_ns: int) -> int:
-        """When a move begins whose command was sent at `sent_ns`."""
-        return sent_ns + round(self._delay_s * 1e9)
+    def _do(self, angle_rad: Angles | None) -> None:
+        if angle_rad is None:
+            self._rest()
+        else:
+            self._command(angle_rad)
+
+    def _note_move(self, angle_rad: Angles, sent_ns: int) -> None:
+        """Take note of a move whose command was sent at `sent_ns`."""
+        self._moves.command(angle_rad, sent_ns + round(self._delay_s * 1e9))
 
     def reading(self, t_ns: int, exposure_ns: int) -> MirrorState:
         self._require("read")
@@ -239,9 +250,8 @@ class WiredMirror(Mirror):
         """Go to rest at once, even after an emergency stop."""
         self._require("park")
         self._sender.cancel()
-        self._send(np.zeros(2))
+        self._send(None)
         self._guard.parked()
-        self.parked = True
 
     def estop(self) -> None:
         self._guard.stopped = True
