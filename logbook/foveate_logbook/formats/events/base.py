@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, ClassVar, NamedTuple
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +98,10 @@ def unwrapped(values: NDArray[np.int64], before: int, span: int) -> NDArray[np.i
 
 def held(values: NDArray[np.int64], at: NDArray[np.int64], before: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
     """At each of the `places` the value set last, at one of `at`; `before` where there was none. Both ascend."""
-    counts = np.searchsorted(places, at)
-    steps = np.diff(np.concatenate([[0], counts, [places.size]]))
+    return spread(values, np.searchsorted(places, at), before, places.size)
+
+
+def spread(values: NDArray[np.int64], counts: NDArray[Any], before: int, size: int) -> NDArray[np.int64]:
+    """`size` values: the first `counts[0]` are `before`, those up to `counts[1]` the first of `values`, and so on."""
+    steps = np.diff(counts, prepend=0, append=size)
     return np.repeat(np.concatenate([[before], values]), steps)

@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate_logbook.formats.events.base import EMPTY, Block, EventReader, block_of, held, unwrapped
+from foveate_logbook.formats.events.base import EMPTY, Block, EventReader, block_of, held, spread, unwrapped
 from foveate_logbook.formats.events.prophesee import head_of, size_of_sensor
 
 _ADDR_Y, _ADDR_X, _VECT_BASE_X, _VECT_12, _VECT_8, _TIME_LOW, _TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
 _KNOWN = (*(_ADDR_Y, _ADDR_X, _VECT_BASE_X, _VECT_12, _VECT_8, _TIME_LOW, _TIME_HIGH), 0x7, 0xA, 0xE, 0xF)
+_IS_EVENT = np.isin(np.arange(16), (_ADDR_X, _VECT_12, _VECT_8))
+_IS_STRANGE = np.isin(np.arange(16), _KNOWN, invert=True)
+_WIDTH = np.zeros(16, np.int64)  # columns that an event word passes over
+_WIDTH[_VECT_12], _WIDTH[_VECT_8] = 12, 8
 _HIGH_SPAN = 1 << 12  # TIME_HIGH counts 4096 us and wraps every 16.8 s
 _LOW_BITS = 12
 _COMPILED_FROM = 16 << 20  # bytes of a file from which on the import of numba pays
@@ -62,34 +66,37 @@ class Evt3Words:
         if words.size == 0:
             return EMPTY
         kind, value = (words >> 12).astype(np.uint8), words & 0x0FFF
-        places = np.flatnonzero((kind == _ADDR_X) | (kind == _VECT_12) | (kind == _VECT_8))
-        self.strange += int(np.isin(kind, _KNOWN, invert=True, kind="table").sum())
+        is_event = _IS_EVENT[kind]
+        passed = np.cumsum(is_event, dtype=np.int32)  # words of events up to each word
+        places = np.flatnonzero(is_event)
+        self.strange += int(_IS_STRANGE[kind].sum())
         at_row = np.flatnonzero(kind == _ADDR_Y)
         rows = (value[at_row] & 0x7FF).astype(np.int64)
-        row = held(rows, at_row, int(self.state[0]), places)
-        begin = self._starts(kind, value, places)
-        t = self._times(kind, value, places)
+        row = spread(rows, passed[at_row], int(self.state[0]), places.size)
+        begin = self._starts(kind, value, places, passed)
+        t = self._times(kind, value, passed, places.size)
         if rows.size:
             self.state[0] = rows[-1]
-        # a single event is a vector of one bit
-        bits = value[places]
-        bits[kind[places] == _ADDR_X] = 1
-        bits[kind[places] == _VECT_8] &= 0xFF
-        which = np.flatnonzero(np.unpackbits(bits.astype("<u2").view(np.uint8), bitorder="little"))
-        bit, which = which & 15, which >> 4
-        t, begin = t[which], begin[which]
-        if t.size and t[0] < 0:
-            first = int(np.searchsorted(t, 0))
-            self.early += first
-            t, begin, bit, which = t[first:], begin[first:], bit[first:], which[first:]
-        return block_of(t * 1000, (begin & 0x7FF) + bit, row[which], (begin >> 11) & 1)
+        kinds, bits = kind[places], value[places]
+        if (kinds == _ADDR_X).all():
+            x = begin & 0x7FF
+        else:
+            bits[kinds == _ADDR_X] = 1  # a single event is a vector of one bit
+            bits[kinds == _VECT_8] &= 0xFF
+            which = np.flatnonzero(np.unpackbits(bits.astype("<u2").view(np.uint8), bitorder="little").view(bool))
+            chosen = which >> 4
+            begin, t, row = begin[chosen], t[chosen], row[chosen]
+            x = (begin & 0x7FF) + (which & 15)
+        first = int(np.searchsorted(t, 0)) if t.size and t[0] < 0 else 0
+        self.early += first
+        return block_of(t[first:] * 1000, x[first:], row[first:], ((begin >> 11) & 1)[first:])
 
-    def _times(self, kind: NDArray[Any], value: NDArray[Any], places: NDArray[Any]) -> NDArray[np.int64]:
-        """Microseconds of the sensor at every place, -1 before the first; a new high part sets the low one to 0."""
+    def _times(self, kind: NDArray[Any], value: NDArray[Any], passed: NDArray[Any], size: int) -> NDArray[np.int64]:
+        """Microseconds of the sensor at event words, -1 before the first; a new high part sets the low one to 0."""
         at = np.flatnonzero((kind == _TIME_HIGH) | (kind == _TIME_LOW))
         if at.size == 0:
             before = -1 if self.state[2] < 0 else int(self.state[2]) << _LOW_BITS | int(self.state[3])
-            return np.full(places.size, before, np.int64)
+            return np.full(size, before, np.int64)
         is_high, number = kind[at] == _TIME_HIGH, np.arange(at.size)
         known = int(self.state[2]) >= 0
         new = value[at[is_high]].astype(np.int64)
@@ -105,23 +112,23 @@ class Evt3Words:
         before = -1 if not known else int(self.state[2]) << _LOW_BITS | int(self.state[3])
         self.state[2] = high[-1] if known or new.size else -1
         self.state[3] = low[-1]
-        return held(t, at, before, places)
+        return spread(t, passed[at], before, size)
 
-    def _starts(self, kind: NDArray[Any], value: NDArray[Any], places: NDArray[Any]) -> NDArray[np.int64]:
+    def _starts(
+        self, kind: NDArray[Any], value: NDArray[Any], places: NDArray[Any], words: NDArray[Any]
+    ) -> NDArray[np.int64]:
         """Column, with polarity in bit 11, at which each event word begins: vectors follow each other."""
         kinds = kind[places]
-        width = np.where(kinds == _VECT_12, 12, np.where(kinds == _VECT_8, 8, 0))
+        width = _WIDTH[kinds]
         passed = np.cumsum(width)
         at = np.flatnonzero(kind == _VECT_BASE_X)
         base = value[at].astype(np.int64)
-        words_before = np.searchsorted(places, at)
-        base -= np.concatenate([[0], passed])[words_before]
-        begin = held(base, at, int(self.state[1]), places) + passed - width
+        base -= np.concatenate([[0], passed])[words[at]]
+        begin = spread(base, words[at], int(self.state[1]), places.size) + passed - width
         last = int(base[-1]) if at.size else int(self.state[1])
         self.state[1] = last + (int(passed[-1]) if passed.size else 0)
         single = kinds == _ADDR_X
-        begin[single] = value[places[single]]
-        return begin
+        return np.where(single, value[places], begin)
 
 
 class Evt3File(EventReader):

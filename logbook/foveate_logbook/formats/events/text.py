@@ -6,6 +6,7 @@ with a point are seconds, whole ones microseconds, or nanoseconds where they are
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ _NANOSECONDS_FROM = 10**17  # 1973 in nanoseconds of Unix time, the year 5138 in
 _MOST_DIGITS = 18  # of a number in 64 bits
 _POWERS = 10 ** np.arange(_MOST_DIGITS + 1, dtype=np.int64)
 _TRUE, _FALSE = {"true", "on"}, {"false", "off"}
+_BLANKS = bytes.maketrans(b",;\t\r", b"    ")
 _OTHER = "lines that are no event"
 
 
@@ -88,7 +90,9 @@ class TextFile(EventReader):
 
     def _parsed(self, data: bytes) -> Block:
         columns = len(self._layout.order)
-        fast = _columns(np.frombuffer(data, np.uint8), columns)
+        fast = _regular(data, columns, self._layout.order[0] == "t")
+        if fast is None:
+            fast = _columns(np.frombuffer(data, np.uint8), columns)
         if fast is None:
             return self._line_by_line(data.decode("ascii", "replace"))
         values, places = fast
@@ -190,6 +194,40 @@ def _unit(names: list[str], order: str, times: list[str]) -> str:
     return "ns" if any(abs(int(time)) >= _NANOSECONDS_FROM for time in times) else "us"
 
 
+def _regular(data: bytes, columns: int, time_first: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """As `_columns`, twice as fast, for whole numbers, and for a time in front that always has as many places."""
+    data = data.translate(_BLANKS)
+    places = 0
+    if b"." in data:
+        found = _places(np.frombuffer(data, np.uint8)) if time_first else None
+        if found is None:
+            return None
+        places, data = found, data.replace(b".", b"")
+    if data.translate(None, b"0123456789- \n") or not data.strip():
+        return None
+    try:
+        values = np.loadtxt(io.BytesIO(data), np.int64, comments=None, ndmin=2)
+    except ValueError:  # lines of several lengths, numbers of more than 64 bits
+        return None
+    if values.shape[1] != columns:
+        return None
+    decimal = np.zeros(values.shape, np.int64)
+    decimal[:, 0] = places
+    return values, decimal
+
+
+def _places(data: NDArray[np.uint8]) -> int | None:
+    """Decimal places of each line's first number, where all have as many and no other number has any; else None."""
+    points, ends, blanks = (np.flatnonzero(data == mark) for mark in (0x2E, 0x0A, 0x20))
+    if points.size != ends.size or not blanks.size:
+        return None
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    after = blanks[np.minimum(np.searchsorted(blanks, begins), blanks.size - 1)] - points
+    if not ((points > begins) & (points < ends) & (after == after[0])).all() or after[0] < 1:
+        return None
+    return int(after[0]) - 1
+
+
 def _columns(data: NDArray[np.uint8], columns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """All numbers as whole ones, and how many decimal places they had: lines x columns. None: it needs more care."""
     digit = data - 48  # what is below '0' becomes large
@@ -233,6 +271,10 @@ def _counts(owner: NDArray[np.int64], size: int) -> NDArray[np.int64]:
 
 def _scaled(values: NDArray[np.int64], places: NDArray[np.int64], scale: int) -> NDArray[np.int64]:
     """Numbers with decimal places, times ten to the power of `scale`, cut to whole ones and kept within 73 years."""
+    if places.size and (same := int(places[0])) <= scale and (places == same).all():
+        factor = 10 ** (scale - same)
+        if int(np.abs(values).max()) <= MOST_NS // factor:
+            return values * factor if factor > 1 else values
     power = scale - places
     up, down = _POWERS[np.clip(power, 0, _MOST_DIGITS)], _POWERS[np.clip(-power, 0, _MOST_DIGITS)]
     size = np.abs(values)
