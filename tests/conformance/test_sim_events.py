@@ -41,7 +41,7 @@ def bench(clock: Clock) -> Bench[SimEventCamera]:
 
 
 @pytest.mark.parametrize("check", checks(suite), ids=lambda check: check.__name__)
-@pytest.mark.parametrize("time", ["simulated", "real"])
+@pytest.mark.parametrize("time", ["simulated", pytest.param("real", marks=pytest.mark.heavy)])
 def test_what_every_event_camera_does(time: str, check: Check) -> None:
     try:
         check(bench(VirtualClock() if time == "simulated" else LiveClock()))

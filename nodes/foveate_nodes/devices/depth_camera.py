@@ -1,0 +1,42 @@
+"""The depth camera node: any depth camera driver as a source of depth, image and intrinsics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foveate.errors import Timeout
+from foveate.messages import CameraInfo, DepthFrame, Frame, Message
+from foveate.node import Node
+from foveate_drivers.depth.base import DepthCamera as DepthCameraDevice
+
+
+class DepthCamera(Node):
+    """Depth frames, the image of the same moment where the camera has one, and the intrinsics.
+
+    The intrinsics come with every depth frame and its stamp: 300 bytes, and any part that is cut from a recording
+    has them, as has a node that starts late or matches its inputs in time.
+    """
+
+    class Outputs:
+        depth: DepthFrame
+        frame: Frame
+        info: CameraInfo
+
+    def __init__(self, *, device: DepthCameraDevice) -> None:
+        self.device = device
+        self._info: CameraInfo | None = None
+
+    def due_ns(self) -> int | None:
+        return self.device.due_ns()
+
+    def step(self) -> dict[str, Message] | None:
+        try:
+            depth, frame = self.device.read(timeout_s=0.1)
+        except Timeout:
+            return None
+        if self._info is None:
+            self._info = self.device.intrinsics()  # once: it may ask the device
+        out: dict[str, Message] = {"depth": depth, "info": replace(self._info, stamp=depth.stamp)}
+        if frame is not None:
+            out["frame"] = frame
+        return out
