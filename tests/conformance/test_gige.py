@@ -32,7 +32,7 @@ every_check = pytest.mark.parametrize("check", checks(cameras), ids=lambda check
 
 def camera(**options: object) -> GigeCamera:
     """A small quick camera, not open."""
-    wanted = {"address": "127.0.0.1", "width": 64, "height": 48, "rate": 100.0, "exposure": 0.005, **options}
+    wanted = {"address": "127.0.0.1", "width": 64, "height": 48, "rate": 200.0, "exposure": 0.002, **options}
     made = GigeCamera(**wanted)  # type: ignore[arg-type]
     made.uri = f"gige:{wanted['address']}"
     return made
@@ -70,6 +70,7 @@ class TestAravisFakeCamera:
 
 
 class TestEmulator:
+    @pytest.mark.heavy
     @every_check
     def test_conforms(self, check: Check, emulator: GigeEmulator) -> None:
         passes(check, Bench(camera, LiveClock(), emulator.unplug, emulator.replug))
@@ -98,7 +99,7 @@ class TestFramesOfTheFakeCamera:
         assert all(np.array_equal(frame.image, ramp(frame.seq)) for frame in frames)
         assert (counters["received"], counters["lost"], counters["incomplete"]) == (260, 0, 0)
 
-    @pytest.mark.parametrize("incomplete", ["keep", "drop"])
+    @pytest.mark.parametrize("incomplete", ["keep", pytest.param("drop", marks=pytest.mark.heavy)])
     def test_are_all_accounted_for_when_packets_are_lost(self, incomplete: str) -> None:
         options = {"width": 256, "height": 256, "rate": 250.0, "exposure": 0.01, "incomplete": incomplete}
         with FakeCamera(lost_per_thousand=8), opened(camera(packet_size=1500, **options)) as device:
@@ -138,7 +139,7 @@ class TestFakeCamera:
         with opened(camera()) as device:
             with pytest.raises(OutOfRange, match="within 1e-05 to 10 s"):
                 device.set("exposure", 1e6)
-            assert device.get("exposure") == pytest.approx(0.005)
+            assert device.get("exposure") == pytest.approx(0.002)
 
     def test_is_found_by_its_serial_number_and_by_looking_around(self, fake: FakeCamera) -> None:
         assert "gige:GV01" in {item.uri for item in GigeCamera.probe()}
@@ -147,7 +148,7 @@ class TestFakeCamera:
 
     def test_that_waits_for_a_trigger_is_silent_but_not_lost(self, fake: FakeCamera) -> None:
         with opened(camera(trigger="software")) as device:
-            for _ in range(6):
+            for _ in range(4):
                 with pytest.raises(Timeout, match="trigger is 'software'"):
                     device.read(0.2)
             assert device.health().state == "ok"
@@ -161,15 +162,15 @@ def test_a_camera_that_is_not_there_is_named() -> None:
 class TestEmulatedFaults:
     def test_lost_packets_are_sent_again(self) -> None:
         with GigeEmulator(faults=FaultPlan(drop=0.01)) as emulator, opened(camera(width=640, height=480)) as device:
-            frames = [device.read(2.0) for _ in range(150)]
+            frames = [device.read(2.0) for _ in range(100)]
             counters, sent = device.health().counters, emulator.counters()
         assert sent["packets dropped"] > 20 and sent["packets sent again"] >= counters["resent"] > 0
         assert counters["incomplete"] <= 3  # where the answer was lost again, and again
         assert [number_in(frame.image) for frame in frames] == [frame.seq for frame in frames]
 
-    @pytest.mark.parametrize("jump_s", [7.0, -3.0])
+    @pytest.mark.parametrize("jump_s", [7.0, pytest.param(-3.0, marks=pytest.mark.heavy)])
     def test_a_clock_that_jumps_is_a_new_epoch_and_times_go_on(self, jump_s: float) -> None:
-        plan = FaultPlan(clock_jump_at_s=1.0, clock_jump_s=jump_s)
+        plan = FaultPlan(clock_jump_at_s=0.6, clock_jump_s=jump_s)
         with GigeEmulator(faults=plan), opened(camera()) as device:
             frames = [device.read(2.0)]
             while frames[-1].epoch == 0 or frames[-1].seq < frames[0].seq + 150:
@@ -190,9 +191,9 @@ class TestEmulatedFaults:
         with GigeEmulator() as emulator, opened(camera()) as device:
             emulator.faults.nak = 1.0
             with pytest.raises(DeviceError, match="busy"):
-                device.set("exposure", 0.002)
+                device.set("exposure", 0.003)
             emulator.faults.nak = 0.0
-            assert device.set("exposure", 0.002) == pytest.approx(0.002)
+            assert device.set("exposure", 0.003) == pytest.approx(0.003)
 
     def test_heat_is_told(self) -> None:
         with GigeEmulator(faults=FaultPlan(temperature_c=71.25)), opened(camera()) as device:

@@ -132,10 +132,12 @@ class GenicamCamera(Camera):
         for size, offset in (("width", "offset_x"), ("height", "offset_y")):
             if self._wanted.get(size) is not None and offset in known:
                 known.write(offset, 0)  # the size's upper bound is what the offset leaves
-        first = ("encoding", "width", "height")
-        self.configure(
-            {name: self._wanted.get(name) for name in (*first, *(n for n in self._wanted if n not in first))}
-        )
+        first = ["encoding", "width", "height", "offset_x", "offset_y"]
+        self.configure({name: self._wanted.get(name) for name in first})
+        exposure = self._wanted.get("exposure")
+        fits = exposure is None or float(exposure) <= (self._capability("exposure", "open").hi or 0.0)
+        last = ["exposure", "rate"] if fits else ["rate", "exposure"]  # each bounds the other
+        self.configure({name: self._wanted.get(name) for name in [*last, "gain"]})
         trigger = self._wanted_trigger or "off"
         if "trigger" in known:
             self.set("trigger", trigger)

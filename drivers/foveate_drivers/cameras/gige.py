@@ -117,13 +117,21 @@ class GigeCamera(GenicamCamera):
     def _found(self, aravis: Aravis) -> int:
         """The camera of that name. Takes 1 s where it is not an IP address and Aravis has not seen it before."""
         self._check_free()
+        name = self._listed(aravis) or self._address.encode()
         try:
-            return int(aravis.call("arv_camera_new", self._address.encode(), doing="open"))
-        except DeviceError as error:  # Aravis does not know serial numbers alone; it has just looked around
-            for i in range(aravis.c.arv_get_n_devices()):
-                if aravis.c.arv_get_device_serial_nbr(i) == self._address.encode():
-                    return int(aravis.call("arv_camera_new", aravis.c.arv_get_device_id(i), doing="open"))
-            raise NotFound(self.uri, "open", f"no camera answers to '{self._address}' ({error.hint})") from None
+            return int(aravis.call("arv_camera_new", name, doing="open"))
+        except DeviceError as error:  # Aravis has just looked around, but it does not know serial numbers alone
+            listed = self._listed(aravis)
+            if listed is None or listed == name:
+                raise NotFound(self.uri, "open", f"no camera answers to '{self._address}' ({error.hint})") from None
+            return int(aravis.call("arv_camera_new", listed, doing="open"))
+
+    def _listed(self, aravis: Aravis) -> bytes | None:
+        """Aravis' id of the camera with that serial number, if it saw one when it last looked around."""
+        c = aravis.c
+        numbers = range(c.arv_get_n_devices())
+        found = (c.arv_get_device_id(i) for i in numbers if c.arv_get_device_serial_nbr(i) == self._address.encode())
+        return next(found, None)
 
     def close(self) -> None:
         self._close_stream()
