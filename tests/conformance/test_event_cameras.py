@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from foveate.clock import LiveClock
+from foveate.errors import EndOfStream, Timeout
+from foveate.messages import Events
 from foveate_drivers.conformance import events
-from foveate_drivers.conformance.suite import Bench, Check, Skipped, checks
+from foveate_drivers.conformance.suite import Bench, Check, Failed, Skipped, checks
 from foveate_drivers.emulators.dv_stream import DvStreamEmulator, EventPattern
 from foveate_drivers.events.base import EventCamera
 from foveate_drivers.events.dv import DvStream
@@ -153,3 +156,97 @@ class TestTwin:
             return camera
 
         passes(check, Bench(make))
+
+
+class Broken(EventFile):
+    """A camera with a fault: every packet goes through `spoil`, which knows how many came before."""
+
+    spoil: Callable[[Events, int], Events] = staticmethod(lambda events, number: events)
+    number = 0
+
+    def read(self, timeout_s: float) -> Events:
+        events_ = super().read(timeout_s)
+        self.number += 1
+        return self.spoil(events_, self.number)
+
+
+def repeated(camera: Broken) -> Callable[[Events, int], Events]:
+    kept: list[Events] = []
+
+    def spoil(packet: Events, number: int) -> Events:
+        kept.append(packet)
+        return kept[0]
+
+    return spoil
+
+
+def in_one_array(camera: Broken) -> Callable[[Events, int], Events]:
+    """The driver's own buffer goes out, and is written to again."""
+    buffer = np.zeros(10_000, np.uint16)
+
+    def spoil(packet: Events, number: int) -> Events:
+        buffer[: packet.x.size] = packet.x
+        return replace(packet, x=buffer[: packet.x.size])
+
+    return spoil
+
+
+def always(change: Callable[[Events, int], Events]) -> Callable[[Broken], Callable[[Events, int], Events]]:
+    return lambda camera: change
+
+
+FAULTS: dict[str, tuple[str, Callable[[Broken], Callable[[Events, int], Events]]]] = {
+    "backwards": ("events_are_in_the_order_of_time", always(lambda p, n: replace(p, t_ns=p.t_ns[::-1].copy()))),
+    "outside": ("events_are_within_the_sensor", always(lambda p, n: replace(p, x=p.x + np.uint16(320)))),
+    "polarity of -1": ("events_are_within_the_sensor", always(lambda p, n: replace(p, polarity=p.polarity * 255))),
+    "columns as int32": (
+        "arrays_are_of_one_length_and_the_right_type", always(lambda p, n: replace(p, x=p.x.astype(np.int32)))
+    ),
+    "one column too few": ("arrays_are_of_one_length_and_the_right_type", always(lambda p, n: replace(p, x=p.x[1:]))),
+    "another size": ("the_size_is_known_when_open", always(lambda p, n: replace(p, width=p.width + 1))),
+    "future": ("times_are_not_in_the_future", always(lambda p, n: replace(p, t_ns=p.t_ns + 10**9))),
+    "stamp": (
+        "the_stamp_covers_the_packet", always(lambda p, n: replace(p, stamp=replace(p.stamp, t_ns=10**12)))
+    ),
+    "repeated": ("no_packet_comes_twice", repeated),
+    "one buffer": ("events_stay_as_they_were", in_one_array),
+    "epoch falls": ("losses_are_counted_forward", always(lambda p, n: replace(p, epoch=9 - n))),
+    "nothing seen": ("it_gives_events", always(lambda p, n: replace(p, **{name: getattr(p, name)[:0] for name in
+                                                                         ("t_ns", "x", "y", "polarity")}))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_suite_finds_faults(fault: str, folder: Path) -> None:
+    name, spoil = FAULTS[fault]
+    check = next(check for check in checks(events) if check.__name__ == f"check_{name}")
+
+    def make() -> EventCamera:
+        camera = Broken(address=folder / "evt3_recording", packet=0.005)
+        camera.spoil = spoil(camera)
+        return camera
+
+    with pytest.raises(Failed):
+        check(Bench(make, finite=True))
+
+
+class Silent(EventFile):
+    """Leaves out packets without events, and ends with a Timeout."""
+
+    def read(self, timeout_s: float) -> Events:
+        while True:
+            try:
+                packet = super().read(timeout_s)
+            except EndOfStream:
+                raise Timeout(self.uri, "read", "nothing comes") from None
+            if packet.t_ns.size:
+                return packet
+            assert self._clock is not None
+            self._clock.wait_until(self._due_ns, self._closing)
+
+
+@pytest.mark.parametrize("name", ["silence_is_told", "an_ended_file_stays_ended"])
+def test_the_suite_finds_silence(name: str, folder: Path) -> None:
+    check = next(check for check in checks(events) if check.__name__ == f"check_{name}")
+    with pytest.raises((Failed, Timeout)):
+        check(Bench(lambda: Silent(address=folder / "evt3_recording", packet=0.008), finite=True))

@@ -108,12 +108,20 @@ def about(reader: EventReader, found: Survey) -> dict[str, str]:
     lines = {
         "format": reader.name,
         "sensor": f"{found.width} x {found.height} px" + ("" if known else " (by its events: the file does not say)"),
-        "events": f"{'' if found.whole else 'about '}{found.events:,}, {found.events / span_s:,.0f} a second",
+        "events": _numbers(found.events, found.events / span_s, found.whole),
     }
     mended = "; ".join(f"{found.counts[reason]} {reason}" for reason in MOVED if found.counts[reason])
     if mended:
         lines["mended"] = mended
     return lines | {key[:30]: value[:120] for key, value in reader.about.items() if key.lower() not in lines and value}
+
+
+def _numbers(events: int, rate: float, whole: bool) -> str:
+    """All digits of what was counted, three of what was estimated."""
+    if whole:
+        return f"{events:,}, {rate:,.0f} a second"
+    count, rate = (round(value, 3 - len(str(int(value)))) for value in (events, rate))
+    return f"about {count:,.0f}, {rate:,.0f} a second"
 
 
 def log_of(reader: EventReader) -> Log:

@@ -1,7 +1,7 @@
 """EVT 3.0, Prophesee's packed events: 16-bit words that change a state of row, column and time.
 
 Word types and fields: Prophesee's documentation "EVT 3.0 format". The upper four bits are the type. One decoder in
-numpy, and the same compiled (`evt3_compiled`) where numba is installed: 5 times faster, but it takes 0.7 s to import.
+numpy, and the same compiled (`evt3_compiled`) where numba is installed: 2 to 7 times faster, and 0.7 s to import.
 """
 
 from __future__ import annotations
