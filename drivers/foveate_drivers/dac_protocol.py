@@ -168,7 +168,9 @@ class DacBoard:
 
     def _reply(self, seq: int, until_ns: int) -> tuple[str, ...] | None:
         """The words of the reply to a question; None when it does not come in time."""
-        while data := self._line.read(until_ns):
+        spoiled = self.counters["spoiled"]
+        # a spoiled line was the answer as likely as not: ask again at once, the number tells them apart
+        while self.counters["spoiled"] == spoiled and (data := self._line.read(until_ns)):
             *raws, self._data = (self._data + data).split(b"\n")
             self._data = self._data[-4 * LONGEST :]
             found = None

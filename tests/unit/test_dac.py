@@ -18,7 +18,6 @@ from foveate.clock import LiveClock, process_ns
 from foveate.errors import (
     Busy,
     Disconnected,
-    FoveateError,
     Interlock,
     NotFound,
     NotSupported,
@@ -39,7 +38,8 @@ pytest.importorskip("serial", reason="a DAC board is on a serial port: needs pys
 
 @contextmanager
 def board(faults: FaultPlan | None = None, sensor: bool = True, **options: object) -> Iterator[tuple]:
-    """An emulator, and an open driver behind its pty on a clock that runs."""
+    """An emulator, and an open driver behind its pty on a clock that runs; patient, for the computer may be busy."""
+    options = {"deadline": 1.0, **options}
     with DacEmulator(faults=faults, sensor=sensor) as emulator:
         mirror = DacMirror(address=emulator.uri.partition(":")[2], **options)  # type: ignore[arg-type]
         mirror.uri = emulator.uri

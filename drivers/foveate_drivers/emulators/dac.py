@@ -27,7 +27,8 @@ class DacEmulator(Emulator):
     """Speaks `dac_protocol`; `strobe` is the camera's exposure that has ended, `laser.interlock` the door.
 
     `log` holds the last 1000 commanded angles as (ns, x, y in radians), `largest` the farthest of all, `accepted`
-    their number, `triggers` when the camera was released; nanoseconds of the emulator's clock.
+    their number, `triggers` when the camera was released, `light` the last 1000 commands to the laser as (ns, power);
+    nanoseconds of the emulator's clock.
     """
 
     twin = "mirror"
@@ -45,6 +46,7 @@ class DacEmulator(Emulator):
         self.laser.uri = "sim:dac"
         self.log: deque[tuple[int, float, float]] = deque(maxlen=_LOGGED)
         self.triggers: deque[int] = deque(maxlen=_LOGGED)
+        self.light: deque[tuple[int, float]] = deque(maxlen=_LOGGED)
         self.largest = 0.0
         self.accepted = 0
         self._sensor = sensor
@@ -245,6 +247,7 @@ class DacEmulator(Emulator):
         if power and (self.laser.interlock or self._hot()):
             raise _Refused(protocol.LOCKED if self.laser.interlock else 9)
         self.laser.emit(power / protocol.FULL_POWER)
+        self.light.append((self.clock.now_ns(), power / protocol.FULL_POWER))
         return power, int(power > 0), self._faults()
 
     def _hot(self) -> bool:

@@ -121,8 +121,9 @@ class ProLine:
             self.counters["sent"] += 1
             self.counters["retried"] += attempt > 0
             self.line.write(before + protocol.get_frame(tags + names))
-            until_ns = process_ns() + self._timeout_ns
-            while data := self.line.read(until_ns):
+            until_ns, spoiled = process_ns() + self._timeout_ns, self.counters["spoiled"]
+            # a spoiled frame was the answer as likely as not: ask again at once, the number tells them apart
+            while self.counters["spoiled"] == spoiled and (data := self.line.read(until_ns)):
                 for frame in self._deframer.feed(data):
                     values = self._answer(frame, known, len(names))
                     if values is not None:

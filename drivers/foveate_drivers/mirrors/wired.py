@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 
 import numpy as np
@@ -105,10 +106,9 @@ class WiredMirror(Mirror):
         if self._clock is None:
             return
         self._sender.close()
-        try:
-            self.park()
-        except DeviceError:
-            pass  # nothing more can be done for it from here
+        with self._sending, suppress(DeviceError):  # if that fails, nothing more can be done for it from here
+            self._rest()
+        self.parked = True
         self._guardian.close()
         self._disconnect()
         self._clock = None
@@ -193,17 +193,19 @@ class WiredMirror(Mirror):
         """Send it there now; None = to rest."""
         assert self._clock is not None
         with self._sending:
-            self._guardian.beat()
-            begun_ns = self._clock.now_ns()
             try:
+                self._guardian.beat()
+                begun_ns = self._clock.now_ns()
                 self._do(angle_rad)
                 if self._guardian.parked:  # in this very moment: whichever came first, the command comes last
                     self._do(angle_rad)
                     self._parks = self._guardian.parks
+                self._guardian.beat()
             except Disconnected as error:
                 self._gone = error
+                with suppress(DeviceError):  # where it was the guardian that has gone, the wire still parks it
+                    self._rest()
                 raise
-            self._guardian.beat()
             self._left_ns = begun_ns
             self._note_move(np.zeros(2) if angle_rad is None else angle_rad, begun_ns)
             self.parked = angle_rad is None
