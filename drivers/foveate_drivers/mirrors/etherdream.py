@@ -12,10 +12,11 @@ still. What parks the mirror, and when (dac.c of the firmware: a stop of any kin
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -29,7 +30,6 @@ from foveate.errors import (
     DataLoss,
     FoveateError,
     Interlock,
-    NotFound,
     OutOfRange,
     ProtocolError,
     StateError,
@@ -46,6 +46,9 @@ from foveate_drivers.mirrors.guard import Guard
 from foveate_drivers.mirrors.point_path import PlayClock, PlayedMoves, PointPath
 
 _TICK_S = 0.0005
+# Python's default lets a busy thread keep the feeder waiting 5 ms, three times for each packet: the ring ran dry even
+# with 30 ms. With 0.1 ms, as live runs have it, 8 ms held against one such thread.
+_SWITCH_S = 1e-4
 _POLL_S = 0.01  # while the DAC is stopped
 _MOST_REFUSALS = 20  # one after the other
 _REST_WAIT_S = 0.5  # at most, for the mirror to come to rest on close
@@ -71,7 +74,7 @@ class EtherDreamMirror(Mirror):
         scanner: Literal["galvo5", "galvo10", "saccade30", "voicecoil15"] = "saccade30",
         move: Literal["profile", "step"] = "profile",
         points: Annotated[int, Unit("Hz"), Ge(1000), Le(wire.MOST_RATE)] = 30_000,
-        ring: Annotated[float, Unit("s"), Ge(0.0005), Le(0.05)] = 0.005,
+        ring: Annotated[float, Unit("s"), Ge(0.0005), Le(0.05)] = 0.008,
         delay: Annotated[float, Unit("s"), Ge(0), Le(0.1)] = 100e-6,
         tolerance: Annotated[float, Unit("rad"), Gt(0)] = 25e-6,
         deadline: Annotated[float, Unit("s"), Ge(0), Le(60)] = 0.09,
@@ -106,13 +109,17 @@ class EtherDreamMirror(Mirror):
         self._clock: Clock | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._lock = threading.RLock()  # of the path and what goes over the wire
+        # Of the path and the wire, held by the feeder. A thread that commands without a pause would starve it of a
+        # lock, so commands do not take it: they go to the feeder through `_inbox`.
+        self._lock = threading.RLock()
+        self._inbox: deque[Callable[[], None]] = deque()
         self._reset()
 
     def _reset(self) -> None:
         self._guard = Guard(self.uri, self.limit_rad, self._dynamics, rate_hz=self._bounds[0], duty=self._bounds[1])
         self._moves = PlayedMoves(self._dynamics, self.tolerance_rad)
         self._path = PointPath(self._dynamics, in_steps=self._in_steps)
+        self._inbox.clear()
         self._counts: Counter[str] = Counter(points=0, underruns=0, refused=0, full=0)
         self._failure: FoveateError | None = None
         self._loss: DataLoss | None = None
@@ -132,9 +139,8 @@ class EtherDreamMirror(Mirror):
     def open(self, clock: Clock) -> None:
         if self._link is not None:
             raise StateError(self.uri, "open", "it is open already")
-        host, port = self._place()
         self._reset()
-        self._link = Link(self.uri, host, port, self._timeout_s)
+        self._link = Link(self.uri, self._address, self._timeout_s)
         try:
             self._status = self._link.greeting.status
             if self._status.playback_state == wire.PLAYING:
@@ -149,14 +155,10 @@ class EtherDreamMirror(Mirror):
             raise
         self._clock = clock
         self._stopping.clear()
+        self._switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._switch_s, _SWITCH_S))
         self._thread = threading.Thread(target=self._feed, name=f"points for {self.uri}", daemon=True)
         self._thread.start()
-
-    def _place(self) -> tuple[str, int]:
-        host, _, port = self._address.partition(":")
-        if not host or (port and not (port.isdigit() and int(port) < 65536)):
-            raise NotFound(self.uri, "open", f"'{self._address}' is not HOST or HOST:PORT")
-        return host, int(port or wire.TCP_PORT)
 
     def close(self) -> None:
         """Play the way to rest, then stop the DAC and hang up."""
@@ -164,8 +166,7 @@ class EtherDreamMirror(Mirror):
         if link is None:
             return
         if self._failure is None and clock is not None and not self._dac_stopped:
-            with self._lock:
-                self._path.goto(np.zeros(2), process_ns(), None)
+            self._inbox.append(partial(self._path.goto, np.zeros(2), process_ns(), None))
             end_ns = process_ns() + round(_REST_WAIT_S * 1e9)
             while self._failure is None and process_ns() < end_ns and not self._at_rest():
                 self._stopping.wait(0.001)
@@ -173,6 +174,7 @@ class EtherDreamMirror(Mirror):
         if self._thread is not None:
             self._thread.join(2.0)
             self._thread = None
+            sys.setswitchinterval(self._switch_s)
         if self._failure is None:
             try:
                 link.exchange(bytes([wire.STOP]))
@@ -186,8 +188,7 @@ class EtherDreamMirror(Mirror):
         now_ns = clock.now_ns()
         angle = self._guard.admit(angle_rad, now_ns)
         begin_ns = process_ns() + max(not_before_ns - now_ns, 0)
-        with self._lock:
-            self._path.goto(angle, begin_ns, self._park_ns(begin_ns))
+        self._inbox.append(partial(self._path.goto, angle, begin_ns, self._park_ns(begin_ns)))
         return MirrorState(Stamp(now_ns), angle, True, "command")
 
     def stream(self, times_s: Sequence[float], angle_rad: NDArray[np.float64]) -> None:
@@ -205,13 +206,11 @@ class EtherDreamMirror(Mirror):
         self._guard.admit(places[0], clock.now_ns())
         begin_ns = process_ns() + self._ahead_ns  # points before this are on their way
         times_ns = begin_ns + np.rint(times * 1e9).astype(np.int64)
-        with self._lock:
-            self._path.follow(times_ns, places, begin_ns, self._park_ns(int(times_ns[-1])))
+        self._inbox.append(partial(self._path.follow, times_ns, places, begin_ns, self._park_ns(int(times_ns[-1]))))
 
     def park(self) -> None:
         self._ready("park")
-        with self._lock:
-            self._path.goto(np.zeros(2), process_ns(), None)
+        self._inbox.append(partial(self._path.goto, np.zeros(2), process_ns(), None))
 
     def estop(self) -> None:
         """Play the way to rest and refuse commands; the DAC's own stop would put 0 V on the mirror at once."""
@@ -253,7 +252,7 @@ class EtherDreamMirror(Mirror):
     def _at_rest(self) -> bool:
         with self._lock:
             now_ns = process_ns()
-            return not self._path.waiting(now_ns) and self._moves.settled(now_ns - self._delay_ns)
+            return not self._inbox and not self._path.waiting(now_ns) and self._moves.settled(now_ns - self._delay_ns)
 
     def capabilities(self) -> Mapping[str, Capability]:
         return {
@@ -325,6 +324,9 @@ class EtherDreamMirror(Mirror):
 
     def _block(self, count: int) -> bytes:
         """The next points as a command; tells the model what begins with them."""
+        while self._inbox:
+            self._inbox[0]()
+            self._inbox.popleft()
         times_ns = self._played.times_of_next(count)
         places = self._path.at(times_ns)
         for what, t_ns, target in self._path.begun:
@@ -362,7 +364,7 @@ class EtherDreamMirror(Mirror):
 
     def _ran_dry(self) -> None:
         self._counts["underruns"] += 1
-        if self._path.waiting(process_ns()) or self._moves.away:
+        if self._inbox or self._path.waiting(process_ns()) or self._moves.away:
             why = "the ring ran dry and the mirror went to rest; feed it in time, or raise option 'ring'"
             self._loss = DataLoss(self.uri, "hold the mirror", why)
         self._at_zero()
@@ -371,6 +373,7 @@ class EtherDreamMirror(Mirror):
     def _at_zero(self) -> None:
         """The DAC stopped: 0 V, wherever the mirror was."""
         now_ns = process_ns()
+        self._inbox.clear()
         self._path.reset(now_ns)
         self._moves.stop(now_ns)
         self._guard.parked()
@@ -386,7 +389,7 @@ class EtherDreamMirror(Mirror):
             self._played = PlayClock(self._points)
             filled = link.exchange(self._block(self._ahead))
             answer = link.exchange(wire.begin(self._points))
-            self._status = link.exchange(bytes([wire.PING])).status
+            self._status = answer.status
             if filled.answer == answer.answer == wire.ACK and self._status.playback_state == wire.PLAYING:
                 self._played.follow(self._status.point_count, self._status.fullness)
                 return

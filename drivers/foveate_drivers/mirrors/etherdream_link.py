@@ -14,9 +14,16 @@ _CONNECT_S = 1.0
 class Link:
     """Not for two threads at once. After an error the connection is closed."""
 
-    def __init__(self, uri: str, host: str, port: int, timeout_s: float) -> None:
-        """Connect and take the response that the DAC gives unasked. Raises NotFound, Disconnected, ProtocolError."""
+    def __init__(self, uri: str, address: str, timeout_s: float) -> None:
+        """Connect to HOST or HOST:PORT and take the response that the DAC gives unasked.
+
+        Raises NotFound, Disconnected, ProtocolError.
+        """
         self._uri = uri
+        host, _, digits = address.partition(":")
+        port = int(digits) if digits.isdigit() else wire.TCP_PORT
+        if not host or (digits and not digits.isdigit()) or port > 65535:
+            raise NotFound(uri, "open", f"'{address}' is not HOST or HOST:PORT")
         try:
             self._socket = socket.create_connection((host, port), timeout=_CONNECT_S)
         except OSError as error:

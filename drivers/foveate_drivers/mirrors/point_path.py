@@ -145,8 +145,8 @@ class PlayedMoves:
 
     def plan(self, target_rad: Angles, t_ns: int) -> None:
         """A move that is played from `t_ns` on."""
-        with self._lock:
-            self._coming.append((t_ns, target_rad))
+        # without the lock: who asks where the mirror is without a pause would starve the feeder of it
+        self._coming.append((t_ns, target_rad))
 
     def stop(self, t_ns: int) -> None:
         """At `t_ns` the mirror was let go to rest."""
