@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 
+from foveate.catalog import optional
 from foveate.clock import Clock, process_ns
 from foveate.device import DeviceInfo
 from foveate.errors import Disconnected, NotFound, NotSupported, ProtocolError, StateError, Timeout
@@ -85,6 +86,8 @@ class DvStream(EventCamera):
         except Malformed as error:
             raise ProtocolError(self.uri, "open", f"what it sends first is no head of AEDAT4: {error}") from None
         del self._buffer[:size]
+        if (package := form.PACKAGES.get(self._head.compression)) is not None:
+            optional(package, self.uri, "events")
         self._stream = next((stream for stream in self._head.streams if stream.kind == "EVTS"), None)
         if self._stream is None:
             kinds = ", ".join(stream.kind for stream in self._head.streams) or "nothing"

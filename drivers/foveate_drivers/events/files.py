@@ -46,7 +46,7 @@ class EventFile(EventCamera):
         `unit`: of a text's times, where it is not to be found out."""
         self._path = address
         self._packet_ns = round(packet * 1e9)
-        self._rate = rate
+        self._file_packet_ns = max(round(packet * rate * 1e9), 1)  # on the file's clock
         self._loop = loop
         self._wanted_size = (width, height)
         self._unit = unit
@@ -103,7 +103,7 @@ class EventFile(EventCamera):
         """From the file's begin, whose first event is due at `now_ns`."""
         assert self._reader is not None
         self._sequence = Sequence(self.width, self.height)
-        self._packets = packets(self._reader, self._sequence, round(self._packet_ns * self._rate), empty=True)
+        self._packets = packets(self._reader, self._sequence, self._file_packet_ns, empty=True)
         self._start_ns = self._due_ns = now_ns
         self._fetch()
 
@@ -116,8 +116,10 @@ class EventFile(EventCamera):
         self._next = None
         if made is None:
             return
-        begin_ns = self._start_ns + made.stamp.t_ns // round(self._packet_ns * self._rate) * self._packet_ns
-        times = made.t_ns if self._rate == 1 else (made.t_ns / self._rate).astype(made.t_ns.dtype)
+        begin_ns = self._start_ns + made.stamp.t_ns // self._file_packet_ns * self._packet_ns
+        times = made.t_ns
+        if self._file_packet_ns != self._packet_ns:
+            times = (times * (self._packet_ns / self._file_packet_ns)).astype(times.dtype)
         self._due_ns = begin_ns + self._packet_ns
         stamp = Stamp(begin_ns + self._packet_ns // 2, self._packet_ns)
         self._next = replace(made, stamp=stamp, t_ns=times + self._start_ns, epoch=self._epoch + made.epoch)

@@ -12,7 +12,6 @@ from foveate_logbook.formats.events import aedat4_format as form
 from foveate_logbook.formats.events.base import Block, EventReader
 from foveate_logbook.formats.events.flatbuffer import Malformed
 
-_PACKAGES = {"LZ4": "lz4.frame", "LZ4_HIGH": "lz4.frame", "ZSTD": "zstandard", "ZSTD_HIGH": "zstandard"}
 _SEARCH = 1 << 20  # bytes in which the next packet is looked for at once, after damage
 
 
@@ -45,7 +44,7 @@ class Aedat4File(EventReader):
         source = next((stream.source for stream in self.head.streams if stream.source), "")
         sensor = f"{self.width} x {self.height} px" if self.width else ""
         self.about = {"sensor": sensor, "streams": kinds, "compression": self.head.compression, "source": source}
-        if (package := _PACKAGES.get(self.head.compression)) is not None:
+        if (package := form.PACKAGES.get(self.head.compression)) is not None:
             optional(package, str(path), "events")
 
     def blocks(self) -> Iterator[Block]:

@@ -20,6 +20,7 @@ PACKET_HEAD = struct.Struct("<ii")  # stream, bytes
 MOST_PACKET = 1 << 28  # bytes, packed or not
 MOST_HEAD = 1 << 22
 COMPRESSIONS = ("NONE", "LZ4", "LZ4_HIGH", "ZSTD", "ZSTD_HIGH")
+PACKAGES = {"LZ4": "lz4.frame", "LZ4_HIGH": "lz4.frame", "ZSTD": "zstandard", "ZSTD_HIGH": "zstandard"}
 _LZ4_MOST = 256  # bytes that a packed one can become
 LZ4_MAGIC, ZSTD_MAGIC = b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
 _MOST_US = MOST_NS // 1000

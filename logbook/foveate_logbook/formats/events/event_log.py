@@ -15,7 +15,7 @@ from foveate_logbook.formats.events.sequence import MOVED, Sequence, packets
 TOPIC = "/events"
 PACKET_NS = 10_000_000
 _LOOK_BYTES = 64 << 20  # of a file are read to say what is in it: a second's work
-_MOST_SIZE = 1 << 16
+_MOST_SIZE = 4096  # px, of a sensor whose size is taken from its events
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def survey(reader: EventReader) -> Survey:
     """Read enough of a file to say what is in it. Raises RecordingError where it has no event."""
     size = reader.path.stat().st_size
     known = reader.width > 0
-    sequence = Sequence(reader.width, reader.height) if known else Sequence(_MOST_SIZE - 1, _MOST_SIZE - 1)
+    sequence = Sequence(reader.width, reader.height) if known else Sequence(_MOST_SIZE, _MOST_SIZE)
     first, last, events, count, width, height, place = 0, 0, 0, 0, 0, 0, -1
     done = True
     for raw in reader.blocks():

@@ -95,14 +95,20 @@ def packets(reader: EventReader, sequence: Sequence, packet_ns: int, empty: bool
         while index < last:
             end = int(np.searchsorted(block.t_ns, (index + 1) * packet_ns))
             if end > begin:
-                kept.append(block.part(slice(begin, end)))
+                kept.append(_own(block, begin, end))
             if kept or empty:
                 kept = kept or [EMPTY]
                 yield made()
             begin = end
             index = index + 1 if empty else max(index + 1, int(block.t_ns[begin]) // packet_ns)
-        kept.append(block.part(slice(begin, None)))
+        kept.append(_own(block, begin, block.t_ns.size))
         if sum(part.t_ns.size for part in kept) >= MOST_EVENTS:
             yield made()
     if kept:
         yield made()
+
+
+def _own(block: Block, begin: int, end: int) -> Block:
+    """A part; a small one as a copy, for who holds a view holds all of the block: up to 20 MB for a few events."""
+    part = block.part(slice(begin, end))
+    return Block(*(column.copy() for column in part)) if 4 * (end - begin) < block.t_ns.size else part
