@@ -38,6 +38,7 @@ ERRORS = {
     9: "fault",
 }
 _TRIES = 3
+_GREET_S = 3.0
 
 
 def crc16(data: bytes) -> int:
@@ -120,10 +121,7 @@ class DacBoard:
         return self._line.fileno()
 
     def _greet(self) -> Hello:
-        try:
-            words = self._words("hello", ())
-        except Timeout:
-            raise Timeout(self.uri, "open", "no DAC board answers there; check the port, power and firmware") from None
+        words = self._hello_words()
         try:
             version, axes, laser, strobe, trigger, *rest = words
             if int(version) != VERSION:
@@ -134,6 +132,17 @@ class DacBoard:
             return Hello(int(axes), laser == "1", strobe == "1", trigger == "1", full, rest[-1])
         except ValueError:
             raise ProtocolError(self.uri, "open", f"its hello makes no sense: {' '.join(words)!r:.90}") from None
+
+    def _hello_words(self) -> tuple[str, ...]:
+        """Patient, for many boards start anew when their port is opened, and sit in a boot loader for up to 2 s."""
+        end_ns = process_ns() + round(_GREET_S * 1e9)
+        while True:
+            try:
+                return self._words("hello", ())
+            except Timeout:
+                if process_ns() > end_ns:
+                    hint = "no DAC board answers there; check the port, power and firmware"
+                    raise Timeout(self.uri, "open", hint) from None
 
     def ask(self, *words: object, count: int) -> list[int]:
         """The `count` numbers of the reply.

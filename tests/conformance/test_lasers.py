@@ -30,7 +30,7 @@ def board() -> Iterator[Bench[LineLaser]]:
     with DacEmulator() as emulator:
 
         def make() -> LineLaser:
-            laser = DacLaser(address=emulator.uri.partition(":")[2])
+            laser = DacLaser(address=emulator.uri.partition(":")[2], deadline=0.25, timeout=0.2)
             laser.uri = emulator.uri
             return laser
 

@@ -51,21 +51,29 @@ def wired(emulator: Emulator, driver: Callable[[str], Mirror]) -> Iterator[Bench
         yield Bench(make, LiveClock(), emulator.unplug, emulator.replug)
 
 
-PATIENT_S = 0.25  # a deadline for a computer that has other things to do as well
+PATIENT = {"deadline": 0.25, "timeout": 0.2}  # for a computer that has other things to do as well
+
+
+def mre2(port: str) -> Mirror:
+    return Mre2Mirror(address=port, **PATIENT)
+
+
+def simple(port: str) -> Mirror:
+    return Mre2Mirror(address=port, mode="simple", **PATIENT)
+
+
+def dac(port: str) -> Mirror:
+    return DacMirror(address=port, **PATIENT)
+
+
 BENCHES = {
     "sim": lambda: twin(VirtualClock()),
     "sim in real time": lambda: twin(LiveClock()),
-    "mre2 pro": lambda: wired(Mre2Emulator(), lambda port: Mre2Mirror(address=port, deadline=PATIENT_S)),
-    "mre2 simple": lambda: wired(
-        Mre2Emulator(), lambda port: Mre2Mirror(address=port, deadline=PATIENT_S, mode="simple")
-    ),
-    "dac": lambda: wired(DacEmulator(), lambda port: DacMirror(address=port, deadline=PATIENT_S)),
-    "dac without a sensor": lambda: wired(
-        DacEmulator(sensor=False), lambda port: DacMirror(address=port, deadline=PATIENT_S)
-    ),
+    "mre2 pro": lambda: wired(Mre2Emulator(), mre2),
+    "mre2 simple": lambda: wired(Mre2Emulator(), simple),
+    "dac": lambda: wired(DacEmulator(), dac),
+    "dac without a sensor": lambda: wired(DacEmulator(sensor=False), dac),
 }
-
-
 SLOW = ("sim in real time", "mre2 simple", "dac", "dac without a sensor")  # 10 s each
 
 

@@ -39,7 +39,7 @@ pytest.importorskip("serial", reason="a DAC board is on a serial port: needs pys
 @contextmanager
 def board(faults: FaultPlan | None = None, sensor: bool = True, **options: object) -> Iterator[tuple]:
     """An emulator, and an open driver behind its pty on a clock that runs; patient, for the computer may be busy."""
-    options = {"deadline": 1.0, **options}
+    options = {"deadline": 1.0, "timeout": 0.2, **options}
     with DacEmulator(faults=faults, sensor=sensor) as emulator:
         mirror = DacMirror(address=emulator.uri.partition(":")[2], **options)  # type: ignore[arg-type]
         mirror.uri = emulator.uri
@@ -156,7 +156,7 @@ def test_a_waveform_is_passed_through_and_one_too_long_for_the_deadline_is_refus
         assert mirror.position().angle_rad == pytest.approx(points[-1], abs=1e-3)
         assert emulator.accepted == 40
         with pytest.raises(OutOfRange, match="length"):
-            mirror.stream([0.01, 0.2], points[:2])
+            mirror.stream([0.01, 1.2], points[:2])
 
 
 def test_a_mirror_and_a_laser_share_one_board() -> None:
@@ -213,7 +213,8 @@ def test_refusals_of_the_board_are_told_by_name() -> None:
         pass
 
 
-def test_a_port_that_says_nothing_or_is_not_there_is_named() -> None:
+def test_a_port_that_says_nothing_or_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "_GREET_S", 0.1)
     with DacEmulator(faults=FaultPlan(drop=1.0)) as emulator:
         mirror = DacMirror(address=emulator.uri.partition(":")[2], timeout=0.005)
         with pytest.raises(Timeout, match="firmware"):

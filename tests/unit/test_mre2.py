@@ -27,7 +27,7 @@ pytest.importorskip("serial", reason="the MR-E-2 is on a serial port: needs pyse
 @contextmanager
 def board(mode: str = "pro", faults: FaultPlan | None = None, **options: object) -> Iterator[tuple]:
     """An emulator, and an open driver behind its pty on a clock that runs; patient, for the computer may be busy."""
-    options = {"deadline": 1.0, **options}
+    options = {"deadline": 1.0, "timeout": 0.2, **options}
     with Mre2Emulator(faults=faults) as emulator:
         mirror = Mre2Mirror(address=emulator.uri.partition(":")[2], mode=mode, **options)  # type: ignore[arg-type]
         mirror.uri = emulator.uri
