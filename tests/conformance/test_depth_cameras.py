@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import math
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.clock import Clock, LiveClock, VirtualClock, process_ns
-from foveate.errors import FoveateError, NotFound, NotSupported, OutOfRange, Timeout
+from foveate.errors import EndOfStream, FoveateError, NotFound, NotSupported, OutOfRange, Timeout
 from foveate.messages import DepthFrame, Frame
 from foveate_drivers.conformance import depth as suite
 from foveate_drivers.conformance.suite import Bench, Check, Failed, Skipped, checks
 from foveate_drivers.depth.base import DepthCamera
 from foveate_drivers.depth.frame_numbers import FrameNumbers
+from foveate_drivers.depth.log import LogDepthCamera
 from foveate_drivers.depth.realsense import RealSense
 from foveate_drivers.depth.sim import SimDepthCamera
 from foveate_drivers.world.base import World
@@ -172,9 +179,41 @@ def software(**options: Any) -> Iterator[Bench[DepthCamera]]:
         yield Bench(lambda: camera.driver(**options), LiveClock(), lambda: plug(False), lambda: plug(True))
 
 
+@cache
+def tum_folder() -> Path:
+    """A recording in the layout of the TUM RGB-D benchmark: depth at 25 Hz, an image 3 ms after each, one missing."""
+    folder = Path(tempfile.mkdtemp(prefix="foveate-depth-"))
+    for kind in ("depth", "rgb"):
+        (folder / kind).mkdir()
+        lines = ["# timestamp filename"]
+        for i in range(30):
+            t_s = 1_300_000_000 + 0.04 * i + (0.003 if kind == "rgb" else 0)
+            if kind == "rgb" and i == 4:
+                continue
+            name = f"{kind}/{t_s:.6f}.png"
+            pixels = np.full((24, 32), 5000 + i, np.uint16) if kind == "depth" else np.full((24, 32, 3), i, np.uint8)
+            cv2.imwrite(str(folder / name), pixels)
+            lines.append(f"{t_s:.6f} {name}")
+        (folder / f"{kind}.txt").write_text("\n".join(lines) + "\n")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def recorded(**options: Any) -> LogDepthCamera:
+    camera = LogDepthCamera(address=tum_folder(), **options)
+    camera.uri = "log:tum"
+    return camera
+
+
+@contextmanager
+def log() -> Iterator[Bench[DepthCamera]]:
+    yield Bench(lambda: recorded(image="/rgb", field=1.0), VirtualClock(), finite=True)
+
+
 BENCHES: dict[str, Callable[[], Any]] = {
     "sim": lambda: twin(VirtualClock()),
     "sim with images in real time": lambda: twin(LiveClock(), image="BGR8"),
+    "log": log,
     "realsense": software,
     "realsense with colour": lambda: software(image="BGR8"),
 }
@@ -450,6 +489,60 @@ def test_what_the_camera_cannot_do_is_said_with_what_it_can() -> None:
     with pytest.raises(OutOfRange):
         soft.plugged = True
         soft.driver(gain=1000.0).open(LiveClock())
+
+
+# --- a recording ----------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_gives_depth_with_the_image_of_its_moment() -> None:
+    camera, clock = recorded(image="/rgb"), VirtualClock()
+    clock.advance(7_000)
+    camera.open(clock)
+    pairs = []
+    with pytest.raises(EndOfStream):
+        while True:
+            clock.advance(camera.due_ns())
+            pairs.append(camera.read(0.0))
+    camera.close()
+    assert [depth.stamp.t_ns for depth, _ in pairs[:3]] == pytest.approx([7_000, 40_007_000, 80_007_000], abs=1000)
+    assert [int(depth.depth[0, 0]) for depth, _ in pairs] == [5000 + i for i in range(30)]
+    assert pairs[0][0].scale_m == pytest.approx(1 / 5000)
+    assert [None if frame is None else int(frame.image[0, 0, 0]) for _, frame in pairs] == [
+        None if i == 4 else i for i in range(30)
+    ]
+
+
+def test_what_a_recording_does_not_have_is_named() -> None:
+    camera = recorded()
+    camera.open(VirtualClock())
+    assert camera.read(0.0)[1] is None  # no image was asked for
+    with pytest.raises(NotSupported, match="option 'info', or give option 'field'"):
+        camera.intrinsics()
+    node = DepthCameraNode(device=recorded())
+    node.device.open(VirtualClock())
+    out = node.step()
+    assert out is not None and set(out) == {"depth"}
+    node.device.close()
+    camera.close()
+    for options, words in (({"topic": "/rgb"}, "topic '/rgb' has no DepthFrame; topics that do: /depth"),
+                           ({"image": "/x"}, "topic '/x' has no Frame; topics that do: /rgb")):  # fmt: skip
+        with pytest.raises(NotFound, match=words):
+            recorded(**options).open(VirtualClock())
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "image"), [("tum_fr1_rpy", "/rgb"), ("7scenes_redkitchen", "/color")])
+def test_other_peoples_recordings(shared_data: Path, name: str, image: str) -> None:
+    camera, clock = LogDepthCamera(address=shared_data / "rgbd" / name, image=image), VirtualClock()
+    camera.open(clock)
+    pairs = []
+    for _ in range(30):
+        clock.advance(camera.due_ns())
+        pairs.append(camera.read(0.0))
+    camera.close()
+    metres = np.concatenate([d.depth[d.depth > 0] * d.scale_m for d, _ in pairs])
+    assert 0.3 < np.median(metres) < 5.0
+    assert sum(frame is not None for _, frame in pairs) >= 25
 
 
 # --- the node -------------------------------------------------------------------------------------------------------

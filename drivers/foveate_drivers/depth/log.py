@@ -1,0 +1,170 @@
+"""Depth topics of a recording that somebody else made as a depth camera (`log:tum_fr1`, `log:drive.bag`)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Gt, Le
+
+from foveate.clock import Clock
+from foveate.device import DeviceInfo
+from foveate.errors import EndOfStream, NotFound, NotSupported, ProtocolError, RecordingError, StateError, Timeout
+from foveate.messages import CameraInfo, DepthFrame, Frame, Message, Stamp
+from foveate.node import Folder, Unit
+from foveate_calibration.pinhole import Pinhole
+from foveate_drivers.depth.base import DepthCamera
+from foveate_logbook.formats.base import Log
+from foveate_logbook.formats.opening import open_log
+
+_SLICE_NS = 50_000_000  # after which a wait looks whether the camera was closed
+_NEVER = threading.Event()
+
+
+class LogDepthCamera(DepthCamera):
+    """Gives a log's depth frames at the times they were taken, counted from the first, each with the image nearest to
+    it. Intrinsics are those of a topic, or of `field`; what the log does not have is not made up."""
+
+    def __init__(
+        self,
+        *,
+        address: Annotated[Path, Folder(or_file=True)],
+        topic: str | None = None,
+        image: str | None = None,
+        info: str | None = None,
+        field: Annotated[float, Unit("rad"), Gt(0.01), Le(2.5)] | None = None,
+        window: Annotated[float, Unit("s"), Gt(0), Le(1)] = 0.02,
+    ) -> None:
+        """`topic`: may be left out where the log has one of depth; `image`, `info`: topics of images and intrinsics;
+        `field`: full horizontal angle, where the log tells no intrinsics; `window`: most between depth and image."""
+        self._path = address
+        self._topics = {DepthFrame: topic, Frame: image, CameraInfo: info}
+        self._field = field
+        self._window_ns = round(window * 1e9)
+        self._clock: Clock | None = None
+        self._log: Log | None = None
+        self._frames: Iterator[Message] = iter(())
+        self._images: Iterator[Message] = iter(())
+        self._next: DepthFrame | None = None
+        self._near: list[Frame] = []  # images around the next depth frame
+        self._shift_ns = self._last_ns = 0
+
+    @classmethod
+    def probe(cls) -> list[DeviceInfo]:
+        """A log is where a rig says it is: nothing to be found."""
+        return []
+
+    def open(self, clock: Clock) -> None:
+        try:
+            self._log = open_log(self._path)
+        except RecordingError as error:
+            raise ProtocolError(self.uri, "open", str(error).removeprefix(f"{self._path}: ")) from None
+        try:
+            self._frames = self._of(self._log, DepthFrame, needed=True)
+            self._images = self._of(self._log, Frame, needed=False)
+            infos = self._of(self._log, CameraInfo, needed=False)
+            self._info = next((item for item in infos if isinstance(item, CameraInfo)), None)
+            self._near = []
+            self._next = self._fetched()
+            if self._next is None:
+                raise ProtocolError(self.uri, "open", "no depth frame can be decoded")
+        except BaseException:
+            self.close()
+            raise
+        self._shape = self._next.depth.shape
+        self._shift_ns = clock.now_ns() - self._next.stamp.t_ns
+        self._last_ns = clock.now_ns() - 1
+        self._clock = clock
+
+    def _of(self, log: Log, kind: type[Message], needed: bool) -> Iterator[Message]:
+        """The messages of the chosen topic; none where none is chosen and none is needed."""
+        fitting = [topic.name for topic in log.topics if topic.kind is kind]
+        listed = ", ".join(sorted(fitting)) or "none"
+        name = self._topics[kind]
+        if name is None and needed and len(fitting) == 1:
+            name = fitting[0]
+        if name is None and needed:
+            raise NotFound(self.uri, "open", f"option 'topic' must name one of its topics with depth: {listed}")
+        if name is not None and name not in fitting:
+            raise NotFound(self.uri, "open", f"topic '{name}' has no {kind.__name__}; topics that do: {listed}")
+        return iter(()) if name is None else (message for _, _, message in log.messages([name]))
+
+    def _fetched(self) -> DepthFrame | None:
+        return next((item for item in self._frames if isinstance(item, DepthFrame)), None)
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+        self._log = self._clock = self._next = None
+        self._frames, self._images, self._near = iter(()), iter(()), []
+
+    def info(self) -> DeviceInfo:
+        return DeviceInfo(self.uri, model=self._path.name)
+
+    def due_ns(self) -> int:
+        if self._next is None:
+            return self._last_ns
+        # stamps of a log may stand still or go back; frames of a camera do not
+        return max(self._next.stamp.t_ns + self._shift_ns, self._last_ns + 1)
+
+    def read(self, timeout_s: float) -> tuple[DepthFrame, Frame | None]:
+        clock = self._running("read")
+        if self._next is None:
+            raise EndOfStream
+        self._await(clock, timeout_s)
+        due_ns, found = self.due_ns(), self._next
+        image = self._nearest(found.stamp.t_ns)
+        now_ns = clock.now_ns()
+        depth = replace(found, stamp=replace(found.stamp, t_ns=due_ns), received_ns=now_ns)
+        if image is not None:
+            t_ns = min(image.stamp.t_ns + self._shift_ns, now_ns)
+            image = replace(image, stamp=replace(image.stamp, t_ns=t_ns), received_ns=now_ns)
+        self._last_ns = due_ns
+        self._next = self._fetched()
+        return depth, image
+
+    def _nearest(self, t_ns: int) -> Frame | None:
+        """The image nearest to a moment, within the window; taken out, with all before it."""
+        while not self._near or self._near[-1].stamp.t_ns <= t_ns + self._window_ns:
+            image = next((item for item in self._images if isinstance(item, Frame)), None)
+            if image is None:
+                break
+            self._near.append(image)
+        self._near = [item for item in self._near if item.stamp.t_ns >= t_ns - self._window_ns]
+        if not self._near:
+            return None
+        best = min(range(len(self._near)), key=lambda i: abs(self._near[i].stamp.t_ns - t_ns))
+        if abs(self._near[best].stamp.t_ns - t_ns) > self._window_ns:
+            return None
+        image = self._near[best]
+        del self._near[: best + 1]
+        return image
+
+    def _await(self, clock: Clock, timeout_s: float) -> None:
+        """Until the frame's time; simulated time does not wait. Raises Timeout, StateError after a `close`."""
+        end_ns = clock.now_ns() + round(max(timeout_s, 0.0) * 1e9)
+        while (now_ns := clock.now_ns()) < self.due_ns():
+            if now_ns >= end_ns or clock.kind == "simulated":
+                raise Timeout(self.uri, "read", f"no frame within {timeout_s:g} s")
+            clock.wait_until(min(self.due_ns(), end_ns, now_ns + _SLICE_NS), _NEVER)
+            self._running("read")
+
+    def _running(self, operation: str) -> Clock:
+        if self._clock is None:
+            raise StateError(self.uri, operation, "it is not open")
+        return self._clock
+
+    def intrinsics(self) -> CameraInfo:
+        """Raises NotSupported where neither a topic nor `field` tells them."""
+        clock = self._running("read intrinsics")
+        if self._info is not None:
+            return replace(self._info, stamp=Stamp(clock.now_ns()))
+        if self._field is None:
+            raise NotSupported(self.uri, "read intrinsics", "name a topic with option 'info', or give option 'field'")
+        height, width = self._shape
+        matrix = Pinhole.from_field(width, height, self._field).matrix
+        return CameraInfo(Stamp(clock.now_ns()), width, height, "plumb_bob", matrix, np.zeros(5))
