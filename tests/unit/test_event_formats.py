@@ -427,7 +427,7 @@ def test_a_unit_can_be_forced(tmp_path: Path) -> None:
     rows=st.lists(
         st.tuples(
             st.integers(-(10**12), 10**15), st.integers(0, 12), st.integers(-3, 70000), st.integers(-1, 1),
-            st.sampled_from(["", "bad line", "1 2 3", "nan 1 2 1"]),
+            st.sampled_from(["", "bad line", "1 2 3", "nan 1 2 1", "1 1e999 2 1", f"{'9' * 5000} 1 2 1"]),
         ), min_size=1, max_size=30,
     )
 )  # fmt: skip

@@ -12,7 +12,7 @@ _NAME_AT = form.PACKET_HEAD.size + 8  # of an uncompressed packet: behind its si
 def endpoint(text: str) -> tuple[str, int] | None:
     """Host and port of `127.0.0.1:7777` or `[::1]:7777`; None where it is neither."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not host or not port.isdecimal() or len(port) > 5 or not 0 <= int(port) <= 65535:
         return None
     return host.strip("[]"), int(port)
 

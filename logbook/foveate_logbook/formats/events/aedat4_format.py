@@ -5,6 +5,7 @@ Layout: https://docs.inivation.com/software/software-advanced-usage/file-formats
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -72,12 +73,18 @@ def streams_of(text: str) -> tuple[Stream, ...]:
     for node in tree.findall("./node[@name='outInfo']/node"):
         info = next((child for child in node.findall("node") if child.get("name") == "info"), None)
         about = _attributes(node) | ({} if info is None else _attributes(info))
-        if not (node.get("name") or "").isdigit():
+        number = _small(node.get("name") or "")
+        if number is None:
             continue
-        width, height = (int(about[key]) if about.get(key, "").isdigit() else 0 for key in ("sizeX", "sizeY"))
-        found.append(Stream(int(node.get("name") or 0), about.get("typeIdentifier", "").strip(),
+        width, height = (_small(about.get(key, "")) or 0 for key in ("sizeX", "sizeY"))
+        found.append(Stream(number, about.get("typeIdentifier", "").strip(),
                             about.get("originalOutputName", ""), width, height, about.get("source", "")))  # fmt: skip
     return tuple(found)
+
+
+def _small(text: str) -> int | None:
+    """A whole number of up to five digits: of a stream, or of pixels."""
+    return int(text) if re.fullmatch("[0-9]{1,5}", text) else None
 
 
 def _attributes(node: Any) -> dict[str, str]:

@@ -33,7 +33,7 @@ class DatFile(EventReader):
         self.about, self._begins = head_of(path)
         self.width, self.height = size_of_sensor(self.about)
         said = next((value for key, value in self.about.items() if key.lower() == "version"), "1")
-        self._version = int(said) if said.isdigit() else 0
+        self._version = int(said) if said in ("1", "2") else 0
         if self._version not in (1, 2):
             raise RecordingError(f"{path}: a DAT file of version {said[:20]}: 1 and 2 are read")
         if self._version == 1 and not self.width:

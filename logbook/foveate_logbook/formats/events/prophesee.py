@@ -5,6 +5,7 @@ Keywords: Prophesee's documentation, "RAW file format" and "DAT file format".
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from foveate.errors import RecordingError
@@ -62,7 +63,7 @@ def size_of_sensor(head: dict[str, str]) -> tuple[int, int]:
         lower[key.strip().lower()] = value.strip()
     width, _, height = lower.get("geometry", "").lower().partition("x")
     for pair in ((width, height), (lower.get("width", ""), lower.get("height", ""))):
-        if pair[0].strip().isdigit() and pair[1].strip().isdigit() and 0 < int(pair[0]) <= 4096 >= int(pair[1]) > 0:
+        if all(re.fullmatch(r"\s*[0-9]{1,4}\s*", size) and 0 < int(size) <= 4096 for size in pair):
             return int(pair[0]), int(pair[1])
     names = " ".join(lower.get(key, "") for key in ("plugin_name", "sensor_name", "sensor_generation", "generation"))
     return next(((w, h) for name, w, h in _SENSORS if name in names.lower()), (0, 0))

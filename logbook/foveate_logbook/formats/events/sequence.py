@@ -111,4 +111,6 @@ def packets(reader: EventReader, sequence: Sequence, packet_ns: int, empty: bool
 def _own(block: Block, begin: int, end: int) -> Block:
     """A part; a small one as a copy, for who holds a view holds all of the block: up to 20 MB for a few events."""
     part = block.part(slice(begin, end))
-    return Block(*(column.copy() for column in part)) if 4 * (end - begin) < block.t_ns.size else part
+    if 4 * (end - begin) >= block.t_ns.size:
+        return part
+    return Block(part.t_ns.copy(), part.x.copy(), part.y.copy(), part.polarity.copy())

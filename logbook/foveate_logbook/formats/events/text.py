@@ -25,7 +25,9 @@ _NAMES = {
     "x": "x", "y": "y", "p": "p", "pol": "p", "polarity": "p", "on": "p", "sign": "p",
 }  # fmt: skip
 _SPLIT = re.compile(r"[\s,;]+")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(
+    r"(?=.{1,40}$)[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?"
+)  # of a bounded length, as int() is
 _CHUNK = 1 << 20
 _SAMPLE = 1 << 16
 _NANOSECONDS_FROM = 10**17  # 1973 in nanoseconds of Unix time, the year 5138 in microseconds
