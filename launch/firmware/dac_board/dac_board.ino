@@ -214,6 +214,7 @@ static void tick() {
   }
   if (triggerDue && (int32_t)(now - triggerAtUs) >= 0) setTrigger(true), triggerDue = false;
   else if (!triggerDue && (int32_t)(now - triggerAtUs) > 20) setTrigger(false);
+  now = nowUs();  // later than what was done above, or the differences wrap
   if (playing >= 0) movedUs = now;  // a waveform is no silence
   if (watchMirrorMs && !parked && now - movedUs >= watchMirrorMs * 1000) park();
   if (laser && (now - askedUs >= watchLaserMs * 1000 || faults())) light(0);
