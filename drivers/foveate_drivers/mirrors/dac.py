@@ -92,9 +92,6 @@ class DacMirror(WiredMirror):
     def _disconnect(self) -> None:
         self.board.close()
 
-    def _fileno(self) -> int:
-        return self.board.fileno()
-
     def _park_bytes(self) -> bytes:
         return b"\n" + protocol.line(0, "park")
 

@@ -88,9 +88,6 @@ class Mre2Mirror(WiredMirror):
         assert self._talk is not None
         return self._talk
 
-    def _fileno(self) -> int:
-        return self._line().line.fileno()
-
     def _park_bytes(self) -> bytes:
         return self._line().park_bytes
 

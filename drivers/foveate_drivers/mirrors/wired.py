@@ -36,8 +36,8 @@ class WiredMirror(Mirror):
     """
 
     def __init__(
-        self, *, scanner: str, limit: float, tolerance: float, delay: float, spacing: float, camera_distance: float,
-        sync: Sync, deadline: float, rate: float, duty: float,
+        self, *, scanner: str, limit: float, tolerance: float, delay: float, rate: float, duty: float,
+        spacing: float = 0.045, camera_distance: float = 0.08, sync: Sync = "predicted", deadline: float = 0.09,
     ) -> None:  # fmt: skip
         self.limit_rad = np.array([limit, limit])
         self.geometry = TwoMirror(spacing, camera_distance)
@@ -90,10 +90,10 @@ class WiredMirror(Mirror):
             raise StateError(self.uri, "open", "it is open already")
         self._reset()
         self._gone, self._parks, self.parked = None, 0, True
-        fd = self._connect()
+        self._fd = self._connect()
         try:
             self._rest()  # wherever somebody else left it
-            self._guardian = Guardian(fd, self._park_bytes(), self.deadline_s, self.uri)
+            self._guardian = Guardian(self._fd, self._park_bytes(), self.deadline_s, self.uri)
         except BaseException:
             self._disconnect()
             raise
@@ -131,14 +131,11 @@ class WiredMirror(Mirror):
         """The deadline: another guardian takes over."""
         self._require(f"set {name}")
         with self._sending:
-            guardian = Guardian(self._fileno(), self._park_bytes(), float(value), self.uri)
+            guardian = Guardian(self._fd, self._park_bytes(), float(value), self.uri)
             self._guardian.close()
             self._guardian, self._parks, self.deadline_s = guardian, 0, float(value)
             if not self.parked:
                 guardian.beat()  # a mirror that is out is watched at once
-
-    def _fileno(self) -> int:
-        raise NotImplementedError
 
     def _faults(self) -> list[str]:
         """What is wrong with it, as far as it is known without asking."""
