@@ -23,7 +23,8 @@ _C = """
 #include <linux/videodev2.h>
 int main(void) {
     printf("%lu %lu ", (unsigned long)VIDIOC_QUERYCAP, (unsigned long)VIDIOC_QUERYCTRL);
-    printf("%lu %lu %d %d ", (unsigned long)VIDIOC_G_CTRL, (unsigned long)VIDIOC_S_CTRL, V4L2_CID_EXPOSURE_AUTO, V4L2_CID_EXPOSURE_ABSOLUTE);
+    printf("%lu %lu ", (unsigned long)VIDIOC_G_CTRL, (unsigned long)VIDIOC_S_CTRL);
+    printf("%d %d ", V4L2_CID_EXPOSURE_AUTO, V4L2_CID_EXPOSURE_ABSOLUTE);
     printf("%d %d %d %d ", V4L2_CID_GAIN, V4L2_CID_AUTOGAIN, V4L2_CID_ANALOGUE_GAIN, V4L2_EXPOSURE_MANUAL);
     printf("%zu %zu %zu", sizeof(struct v4l2_capability), sizeof(struct v4l2_queryctrl), sizeof(struct v4l2_control));
     return 0;

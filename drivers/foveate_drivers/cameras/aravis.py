@@ -87,6 +87,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "g_type_name_from_instance": (c_char_p, (c_void_p,)),
     "g_inet_address_to_string": (c_void_p, (c_void_p,)),
     "g_inet_socket_address_get_address": (c_void_p, (c_void_p,)),
+    "g_object_set": (None, (c_void_p, c_char_p)),  # and a value, and None
     "g_object_unref": (None, (c_void_p,)),
     "g_free": (None, (c_void_p,)),
     "g_clear_error": (None, (_ErrorSlot,)),

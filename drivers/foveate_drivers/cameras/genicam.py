@@ -62,6 +62,7 @@ class GenicamCamera(Camera):
     """
 
     _id_modulus = 65535
+    _remedy = ""  # for incomplete frames
 
     def __init__(
         self, wanted: Mapping[str, Value | None], trigger: str | None, field: float | None, offset: float, buffers: int,
@@ -193,7 +194,7 @@ class GenicamCamera(Camera):
         if self._lost_why:
             return Health("lost", self._lost_why, counts, self._temperature_c)
         if counts["incomplete"] > 0.01 * counts["received"] + 3:
-            detail = f"{counts['incomplete']} frames came incomplete, {counts['received']} whole"
+            detail = f"{counts['incomplete']} frames came incomplete, {counts['received']} whole{self._remedy}"
             return Health("degraded", detail, counts, self._temperature_c)
         return Health("ok", "", counts, self._temperature_c)
 

@@ -37,6 +37,8 @@ class GigeCamera(GenicamCamera):
     black where bytes are missing.
     """
 
+    _remedy = "; raise net.core.rmem_max, or lower the rate or packet_size"
+
     def __init__(
         self,
         *,
