@@ -114,7 +114,7 @@ class TestLogs:
 
 @pytest.fixture(scope="class")
 def sender() -> Iterator[DvStreamEmulator]:
-    with DvStreamEmulator(camera=EventPattern(2), address="127.0.0.1:0") as emulator:
+    with DvStreamEmulator(events=EventPattern(2), address="127.0.0.1:0") as emulator:
         yield emulator
 
 

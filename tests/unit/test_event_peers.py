@@ -275,7 +275,7 @@ def test_dv_processing_reads_the_emulator() -> None:
 def test_a_recording_goes_over_the_network_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "a.raw"
     path.write_bytes(evt2.head(WIDTH, HEIGHT) + evt2.encode(made(5000)))
-    emulator = DvStreamEmulator(camera=EventFile(address=path, packet=0.005), address="127.0.0.1:0")
+    emulator = DvStreamEmulator(events=EventFile(address=path, packet=0.005), address="127.0.0.1:0")
     with emulator:
         camera, _ = opened(emulator.uri)
         packets = [camera.read(2.0) for _ in range(20)]
@@ -296,7 +296,7 @@ def drained(camera: DvStream, count: int) -> list[Events]:
 
 
 def test_dropped_packets_leave_gaps_and_nothing_else() -> None:
-    with DvStreamEmulator(camera=EventPattern(2), address="127.0.0.1:0", faults=FaultPlan(drop=0.3)) as emulator:
+    with DvStreamEmulator(events=EventPattern(2), address="127.0.0.1:0", faults=FaultPlan(drop=0.3)) as emulator:
         camera, _ = opened(emulator.uri)
         packets = drained(camera, 40)
         camera.close()
@@ -305,7 +305,7 @@ def test_dropped_packets_leave_gaps_and_nothing_else() -> None:
 
 
 def test_garbage_costs_packets_and_is_counted() -> None:
-    with DvStreamEmulator(camera=EventPattern(2), address="127.0.0.1:0", faults=FaultPlan(garbage=0.3)) as emulator:
+    with DvStreamEmulator(events=EventPattern(2), address="127.0.0.1:0", faults=FaultPlan(garbage=0.3)) as emulator:
         camera, _ = opened(emulator.uri)
         packets = drained(camera, 60)
         health = camera.health()
@@ -317,7 +317,7 @@ def test_garbage_costs_packets_and_is_counted() -> None:
 
 def test_delayed_packets_keep_their_order_and_the_clock_finds_the_delay() -> None:
     plan = FaultPlan(delay_s=0.01, delay=0.1)
-    with DvStreamEmulator(camera=EventPattern(2), address="127.0.0.1:0", faults=plan) as emulator:
+    with DvStreamEmulator(events=EventPattern(2), address="127.0.0.1:0", faults=plan) as emulator:
         camera, _ = opened(emulator.uri)
         packets = drained(camera, 80)
         camera.close()
@@ -330,7 +330,7 @@ def test_delayed_packets_keep_their_order_and_the_clock_finds_the_delay() -> Non
 @pytest.mark.parametrize("jump_s", [-5.0, 5.0])
 def test_a_clock_that_jumps_is_a_new_epoch(jump_s: float) -> None:
     plan = FaultPlan(clock_jump_at_s=0.15, clock_jump_s=jump_s)
-    with DvStreamEmulator(camera=EventPattern(2), address="127.0.0.1:0", faults=plan) as emulator:
+    with DvStreamEmulator(events=EventPattern(2), address="127.0.0.1:0", faults=plan) as emulator:
         camera, clock = opened(emulator.uri)
         packets = drained(camera, 150)
         camera.close()
@@ -342,7 +342,7 @@ def test_a_clock_that_jumps_is_a_new_epoch(jump_s: float) -> None:
 
 def test_a_sender_that_goes_and_comes_back() -> None:
     plan = FaultPlan(unplug_s=0.1, replug_s=0.1)
-    with DvStreamEmulator(camera=EventPattern(2), address="127.0.0.1:0", faults=plan) as emulator:
+    with DvStreamEmulator(events=EventPattern(2), address="127.0.0.1:0", faults=plan) as emulator:
         camera, clock = opened(emulator.uri)
         with pytest.raises(Disconnected, match="the sender closed the connection"):
             while True:
@@ -361,7 +361,7 @@ def test_a_sender_that_goes_and_comes_back() -> None:
 
 
 def test_a_client_that_does_not_read_does_not_hold_up_others() -> None:
-    with DvStreamEmulator(camera=EventPattern(2), address="127.0.0.1:0") as emulator:
+    with DvStreamEmulator(events=EventPattern(2), address="127.0.0.1:0") as emulator:
         idle, _ = opened(emulator.uri)
         busy, _ = opened(emulator.uri)
         drained(busy, 100)
@@ -409,7 +409,7 @@ def test_the_emulator_listens_on_loopback_only() -> None:
 
 
 def test_a_silent_sender_is_a_timeout() -> None:
-    with DvStreamEmulator(camera=EventPattern(2), address="127.0.0.1:0", faults=FaultPlan(drop=1.0)) as emulator:
+    with DvStreamEmulator(events=EventPattern(2), address="127.0.0.1:0", faults=FaultPlan(drop=1.0)) as emulator:
         camera, _ = opened(emulator.uri)
         with pytest.raises(Timeout, match=r"no packet within 0\.1 s"):
             camera.read(0.1)

@@ -100,14 +100,14 @@ class DvStreamEmulator(Emulator):
     twin = "events"
 
     def __init__(
-        self, *, camera: EventCamera | None = None, address: str = "127.0.0.1:7777", faults: FaultPlan | None = None
+        self, *, events: EventCamera | None = None, address: str = "127.0.0.1:7777", faults: FaultPlan | None = None
     ) -> None:
-        """`camera`: None for a test pattern; port 0 in `address`: any free one. Raises FoveateError."""
+        """`events`: where they come from, None for a test pattern; port 0: any free one. Raises FoveateError."""
         where = endpoint(address)
         if where is None or where[0] not in ("127.0.0.1", "localhost", "::1"):
             raise FoveateError(f"dv: cannot listen on '{address}': an emulator takes 127.0.0.1:PORT")
         self._host, self._port = where
-        self._camera = camera if camera is not None else EventPattern()
+        self._camera = events if events is not None else EventPattern()
         self.faults = faults or FaultPlan()
         self.clock = LiveClock()
         self._counts: Counter[str] = Counter()
@@ -116,8 +116,8 @@ class DvStreamEmulator(Emulator):
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._plugged = threading.Event()
         self._jump_ns = 0
+        self._when: dict[str, float] = {}  # moments of the plan that are still to come, in seconds
         self._opened = False
 
     def start(self) -> None:
@@ -132,7 +132,9 @@ class DvStreamEmulator(Emulator):
             self._opened = True
         self._begin_ns = self.clock.now_ns()
         self._stopping.clear()
-        self._plugged.set()
+        self._jump_ns = 0
+        moments = {"unplug": self.faults.unplug_s, "clock_jump": self.faults.clock_jump_at_s}
+        self._when = {name: moment for name, moment in moments.items() if moment is not None}
         self._thread = serve("dv", self._run)
 
     def _listen(self) -> None:
@@ -160,13 +162,11 @@ class DvStreamEmulator(Emulator):
             self._opened = False
 
     def unplug(self) -> None:
-        self._plugged.clear()
         self._hang_up()
 
     def replug(self) -> None:
         if self._listener is None:
             self._listen()
-        self._plugged.set()
 
     def _hang_up(self) -> None:
         listener, self._listener = self._listener, None
@@ -207,20 +207,20 @@ class DvStreamEmulator(Emulator):
 
     def _fate(self, now_s: float) -> None:
         """What the plan has for this moment."""
-        plan = self.faults
-        if plan.unplug_s is not None and now_s >= plan.unplug_s:
-            back_s = None if plan.replug_s is None else plan.unplug_s + plan.replug_s
-            plan.unplug_s = None
+        when = self._when
+        if now_s >= when.get("unplug", np.inf):
             self.unplug()
             self._counts["unplugged"] += 1
-            plan.replug_s = back_s  # from here on a moment
-        elif not self._plugged.is_set() and plan.replug_s is not None and now_s >= plan.replug_s:
+            if self.faults.replug_s is not None:
+                when["replug"] = when["unplug"] + self.faults.replug_s
+            del when["unplug"]
+        if now_s >= when.get("replug", np.inf):
             self.replug()
-            plan.replug_s = None
-        if plan.clock_jump_at_s is not None and now_s >= plan.clock_jump_at_s:
-            plan.clock_jump_at_s = None
-            self._jump_ns = round(plan.clock_jump_s * 1e9)
+            del when["replug"]
+        if now_s >= when.get("clock_jump", np.inf):
+            self._jump_ns = round(self.faults.clock_jump_s * 1e9)
             self._counts["clock_jumps"] += 1
+            del when["clock_jump"]
 
     def _accept(self) -> None:
         while (listener := self._listener) is not None:
