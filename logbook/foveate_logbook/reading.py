@@ -36,14 +36,16 @@ def finish(*logs: Recording) -> int:
 def recording_of(path: Path) -> Iterator[Recording]:
     """A recording, or somebody else's log imported into one that lasts as long as the block. Raises RecordingError."""
     try:
-        with Recording(path) as log:
-            yield log
-            return
+        ours = Recording(path)
     except NotOurs:
         from foveate_logbook.formats.opening import open_log
         from foveate_logbook.importing import import_log
 
         foreign = open_log(path)
+    else:
+        with ours:
+            yield ours
+        return
     with foreign, tempfile.TemporaryDirectory(prefix="foveate-") as folder:
         place = Path(folder) / "log.mcap"
         _, lines = import_log(foreign, place, foreign.topics, Progress(f"reading {path.name}", sys.stderr))

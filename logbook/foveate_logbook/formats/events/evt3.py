@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate_logbook.formats.events.base import EMPTY, Block, EventReader, block_of, held, spread, unwrapped
+from foveate_logbook.formats.events.base import EMPTY, Block, EventReader, block_of, spread, unwrapped
 from foveate_logbook.formats.events.prophesee import head_of, size_of_sensor
 
 _ADDR_Y, _ADDR_X, _VECT_BASE_X, _VECT_12, _VECT_8, _TIME_LOW, _TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
@@ -97,18 +97,18 @@ class Evt3Words:
         if at.size == 0:
             before = -1 if self.state[2] < 0 else int(self.state[2]) << _LOW_BITS | int(self.state[3])
             return np.full(size, before, np.int64)
-        is_high, number = kind[at] == _TIME_HIGH, np.arange(at.size)
+        is_high, number, stated = kind[at] == _TIME_HIGH, np.arange(at.size), value[at].astype(np.int64)
         known = int(self.state[2]) >= 0
-        new = value[at[is_high]].astype(np.int64)
+        new = stated[is_high]
         old = int(self.state[2]) if known else int(new[0]) if new.size else 0
-        high = held(unwrapped(new, old, _HIGH_SPAN), number[is_high], old, number)
-        resets = number[is_high & (np.diff(high, prepend=old) != 0)]
-        lows = number[~is_high]
-        low = held(value[at[lows]].astype(np.int64), lows, int(self.state[3]), number)
-        low[held(lows, lows, -1, number) < held(resets, resets, -1, number)] = 0
+        high = np.concatenate([[old], unwrapped(new, old, _HIGH_SPAN)])[np.cumsum(is_high)]
+        reset = np.maximum.accumulate(np.where(np.diff(high, prepend=old) != 0, number, -1))
+        set_at = np.maximum.accumulate(np.where(is_high, -1, number))
+        low = np.where(set_at >= 0, stated[set_at], int(self.state[3]))
+        low[set_at < reset] = 0
         t = high << _LOW_BITS | low
         if not known:
-            t[: number[is_high][0] if new.size else None] = -1
+            t[: np.flatnonzero(is_high)[0] if new.size else None] = -1
         before = -1 if not known else int(self.state[2]) << _LOW_BITS | int(self.state[3])
         self.state[2] = high[-1] if known or new.size else -1
         self.state[3] = low[-1]
