@@ -345,6 +345,7 @@ def test_a_mirror_whose_guardian_was_killed_refuses_to_move() -> None:
         mirror.goto(np.array([0.1, 0.0]))
         mirror._guardian._process.kill()
         mirror._guardian._process.wait()
+        pause(0.01)  # more than a twentieth of the deadline, in which no heartbeat is passed on
         with pytest.raises(Disconnected, match="guardian"):
             mirror.goto(np.array([0.2, 0.0]))
         assert emulator.log[-1][1:] == (0.0, 0.0), "the driver parks it itself"

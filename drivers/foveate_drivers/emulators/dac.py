@@ -26,6 +26,8 @@ _LOGGED = 1000
 class DacEmulator(Emulator):
     """Speaks `dac_protocol`; `strobe` is the camera's exposure that has ended, `laser.interlock` the door.
 
+    Where a simulated camera looks through the twin, its exposures strobe by themselves.
+
     `log` holds the last 1000 commanded angles as (ns, x, y in radians), `largest` the farthest of all, `accepted`
     their number, `triggers` when the camera was released, `light` the last 1000 commands to the laser as (ns, power);
     nanoseconds of the emulator's clock.
@@ -167,11 +169,16 @@ class DacEmulator(Emulator):
         if when not in ("now", "strobe") or trigger_us < 0:
             raise _Refused(3)
         self._note(angle)
-        self._waiting = angle if when == "strobe" else None
-        if when == "now":
+        self._waiting = None
+        if when == "strobe" and self.mirror.exposure_end_ns is not None:  # a simulated camera looks through it
+            self._begun_ns = self.mirror.exposure_end_ns(self.clock.now_ns())
+            self.mirror.goto(angle, self._begun_ns)
+        elif when == "strobe":
+            self._waiting = angle
+        else:
             self._go(angle)
-            if trigger_us:
-                self.triggers.append(self.clock.now_ns() + trigger_us * 1000)
+        if trigger_us and when == "now":
+            self.triggers.append(self.clock.now_ns() + trigger_us * 1000)
         return tuple(int(text) for text in texts[:2])
 
     def _note(self, angle: Angles) -> None:
@@ -185,12 +192,13 @@ class DacEmulator(Emulator):
 
     def _do_position(self, texts: list[str]) -> tuple[object, ...]:
         codes = np.round(self.mirror.position().angle_rad * (protocol.FULL / _FULL_RAD)).astype(int)
+        age_us = (self.clock.now_ns() - self._begun_ns) // 1000
         state = (
             protocol.SETTLED * self.mirror.settled()
-            | protocol.WAITING * (self._waiting is not None)
+            | protocol.WAITING * (self._waiting is not None or age_us < 0)
             | protocol.MEASURED * self._sensor
         )
-        return int(codes[0]), int(codes[1]), state, (self.clock.now_ns() - self._begun_ns) // 1000
+        return int(codes[0]), int(codes[1]), state, max(age_us, 0)
 
     def _do_wave(self, texts: list[str]) -> tuple[object, ...]:
         if texts == ["clear"]:
