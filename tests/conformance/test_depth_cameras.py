@@ -35,7 +35,7 @@ from foveate_drivers.world.base import World
 from foveate_drivers.world.scene import Truth
 from foveate_nodes.devices.depth_camera import DepthCamera as DepthCameraNode
 
-WIDTH, HEIGHT, RATE = 64, 48, 60
+WIDTH, HEIGHT, RATE = 64, 48, 100
 WRAP_MS = 2**32 / 1000  # of the hardware clock
 
 
@@ -478,7 +478,7 @@ def test_what_the_camera_cannot_do_is_said_with_what_it_can() -> None:
     soft = SoftwareCamera()
     camera = RealSense(width=640, height=480, rate=30)
     camera.uri, camera.attached = "realsense:", soft.attached
-    with pytest.raises(NotSupported, match=r"stream depth 640x480 at 30 Hz: it offers 64x48 at 60 Hz"):
+    with pytest.raises(NotSupported, match=r"stream depth 640x480 at 30 Hz: it offers 64x48 at 100 Hz"):
         camera.open(LiveClock())
     camera = soft.driver(address="4711")
     with pytest.raises(NotFound, match=r"no camera with serial 4711; connected: 0815"):
@@ -536,13 +536,13 @@ def test_other_peoples_recordings(shared_data: Path, name: str, image: str) -> N
     camera, clock = LogDepthCamera(address=shared_data / "rgbd" / name, image=image), VirtualClock()
     camera.open(clock)
     pairs = []
-    for _ in range(30):
+    for _ in range(12):
         clock.advance(camera.due_ns())
         pairs.append(camera.read(0.0))
     camera.close()
     metres = np.concatenate([d.depth[d.depth > 0] * d.scale_m for d, _ in pairs])
     assert 0.3 < np.median(metres) < 5.0
-    assert sum(frame is not None for _, frame in pairs) >= 25
+    assert sum(frame is not None for _, frame in pairs) >= 9
 
 
 # --- the node -------------------------------------------------------------------------------------------------------
