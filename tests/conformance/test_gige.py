@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from foveate.clock import LiveClock
-from foveate.errors import Busy, DeviceError, NotFound, OutOfRange, ProtocolError, Timeout
+from foveate.errors import BackendMissing, Busy, DeviceError, NotFound, OutOfRange, ProtocolError, Timeout
+from foveate_drivers.cameras import aravis
 from foveate_drivers.cameras.aravis import installed
 from foveate_drivers.cameras.files import ImageFolder
 from foveate_drivers.cameras.gige import GigeCamera
@@ -144,7 +145,7 @@ class TestFakeCamera:
     def test_is_found_by_its_serial_number_and_by_looking_around(self, fake: FakeCamera) -> None:
         assert "gige:GV01" in {item.uri for item in GigeCamera.probe()}
         with opened(camera(address="GV01")) as device:
-            assert device.info().model == "Fake" and device.read(2.0).image.any()
+            assert device.info().model == "Fake" and device.info().simulated and device.read(2.0).image.any()
 
     def test_that_waits_for_a_trigger_is_silent_but_not_lost(self, fake: FakeCamera) -> None:
         with opened(camera(trigger="software")) as device:
@@ -152,6 +153,13 @@ class TestFakeCamera:
                 with pytest.raises(Timeout, match="trigger is 'software'"):
                     device.read(0.2)
             assert device.health().state == "ok"
+
+
+def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aravis, "_library", lambda: None)
+    with pytest.raises(BackendMissing, match=r"cannot load libaravis-0\.8\.so\.0: apt install libaravis-0\.8-0"):
+        opened(camera())
+    assert GigeCamera.probe() == []
 
 
 def test_a_camera_that_is_not_there_is_named() -> None:
@@ -207,7 +215,7 @@ class TestTwinsBehindTheWire:
         for i, picture in enumerate(pictures):
             cv2.imwrite(str(tmp_path / f"{i}.png"), picture)
         twin = ImageFolder(address=tmp_path, rate=50.0, loop=True)
-        wanted = {"width": None, "height": None, "rate": None, "exposure": None}
+        wanted = {"width": None, "height": None, "rate": None, "exposure": None, "encoding": "BGR8"}
         with GigeEmulator(camera=twin, address="127.0.0.2"), opened(camera(address="127.0.0.2", **wanted)) as device:
             frames = [device.read(2.0) for _ in range(6)]
         shown = [next(i for i, p in enumerate(pictures) if np.array_equal(p, frame.image)) for frame in frames]

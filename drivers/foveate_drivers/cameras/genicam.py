@@ -133,12 +133,10 @@ class GenicamCamera(Camera):
         for size, offset in (("width", "offset_x"), ("height", "offset_y")):
             if self._wanted.get(size) is not None and offset in known:
                 known.write(offset, 0)  # the size's upper bound is what the offset leaves
-        first = ["encoding", "width", "height", "offset_x", "offset_y"]
-        self.configure({name: self._wanted.get(name) for name in first})
+        self._take(["encoding", "width", "height", "offset_x", "offset_y"])
         exposure = self._wanted.get("exposure")
         fits = exposure is None or float(exposure) <= (self._capability("exposure", "open").hi or 0.0)
-        last = ["exposure", "rate"] if fits else ["rate", "exposure"]  # each bounds the other
-        self.configure({name: self._wanted.get(name) for name in [*last, "gain"]})
+        self._take([*(["exposure", "rate"] if fits else ["rate", "exposure"]), "gain"])  # each bounds the other
         trigger = self._wanted_trigger or "off"
         if "trigger" in known:
             self.set("trigger", trigger)
@@ -148,6 +146,14 @@ class GenicamCamera(Camera):
         self._note_rate()
         if self._field is not None and "width" in known and "height" in known:
             self.pinhole = Pinhole.from_field(int(known.read("width")), int(known.read("height")), self._field)
+
+    def _take(self, names: list[str]) -> None:
+        """Configure what is wanted of these, but for what the camera has anyway and cannot change."""
+        wanted = {name: self._wanted[name] for name in names if self._wanted.get(name) is not None}
+        for name in list(wanted):
+            if not self._capability(name, "open").writable and self._read(name) == wanted[name]:
+                del wanted[name]
+        self.configure(wanted)
 
     def _note_exposure(self) -> None:
         known = self._known_settings

@@ -6,6 +6,7 @@ import ctypes
 import ipaddress
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -26,6 +27,7 @@ _HEADERS = 36  # bytes of IP, UDP and GVSP before the image in a packet
 _SILENT_PERIODS = 3  # after which a camera that should send is asked whether it is there
 _SILENT_NS = (100_000_000, 500_000_000)  # bounds of that; the upper where nobody knows when it will send
 _ANSWER_NS, _TRIES = 100_000_000, 3  # with the slices of `read` at most 0.9 s from the last frame to Disconnected
+_SIMULATED = (("foveate", "GigE emulator"), ("Aravis", "Fake"))  # cameras that are programs; logs shall say so
 _HELD = "another program controls it; a camera whose program died is free after 3 s"
 
 
@@ -89,7 +91,8 @@ class GigeCamera(GenicamCamera):
                     self.uri, "open", "another program controls it; a camera whose program died is free after 3 s"
                 )
             nodes = AravisNodes(aravis, device)
-            self._info = nodes_info(self.uri, nodes)
+            told = nodes_info(self.uri, nodes)
+            self._info = replace(told, simulated=(told.vendor, told.model) in _SIMULATED)
             if nodes.kind("GevGVSPExtendedIDMode") and nodes.get("GevGVSPExtendedIDMode") == "On":
                 self._id_modulus = 2**64 - 1
             aravis.c.arv_camera_gv_set_packet_size_adjustment(self._camera, 0)  # it is set below, once
@@ -169,7 +172,8 @@ class GigeCamera(GenicamCamera):
                     (getattr(c, f"arv_get_device_{what}")(i) or b"").decode(errors="replace")
                     for what in ("serial_nbr", "vendor", "model", "address")
                 )
-                found.append(DeviceInfo(f"gige:{serial or address}", vendor, model, serial))
+                simulated = (vendor, model) in _SIMULATED
+                found.append(DeviceInfo(f"gige:{serial or address}", vendor, model, serial, simulated))
         return found
 
     def _begin(self, agreed: Agreed) -> None:

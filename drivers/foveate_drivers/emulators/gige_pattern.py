@@ -17,6 +17,7 @@ from foveate_drivers.cameras.base import Camera
 _POLL_NS = 1_000_000
 _BIT_PX = 8  # side of the squares that tell the frame's number
 _BITS = 16
+_BUFFERS = 3  # frames that may wait
 
 
 class TestPattern(Camera):
@@ -83,13 +84,17 @@ class TestPattern(Camera):
         begin_ns = self._pending[0] if self._trigger == "software" else self._begin_ns
         exposure_ns = round(self._exposure_s * 1e9)
         self._await(begin_ns + exposure_ns, (end_ns - clock.now_ns()) / 1e9)
+        lost = 0
         if self._trigger == "software":
             self._pending.popleft()
-        else:
-            self._begin_ns = max(begin_ns + round(1e9 / self._rate_hz), clock.now_ns() - exposure_ns)
-        self._number += 1
+        else:  # who is too late loses frames, and the next come at their times all the same
+            period_ns = round(1e9 / self._rate_hz)
+            lost = max((clock.now_ns() - begin_ns - exposure_ns) // period_ns - _BUFFERS, 0)
+            begin_ns += lost * period_ns
+            self._begin_ns = begin_ns + period_ns
+        self._number += 1 + lost
         stamp = Stamp(begin_ns + exposure_ns // 2, exposure_ns)
-        return Frame(stamp, self._picture(self._number), "Mono8", self._number, gain_db=self._gain_db)
+        return Frame(stamp, self._picture(self._number), "Mono8", self._number, lost, gain_db=self._gain_db)
 
     def _picture(self, number: int) -> NDArray[np.uint8]:
         image = self._ramps[number % 4] + np.uint8(number // 4 * 4 % 256)
