@@ -188,3 +188,42 @@ def test_an_unplugged_board_is_disconnected_and_lost_and_comes_back() -> None:
         mirror.open(clock)
         assert mirror.health().state == "ok"
         assert abs(mirror.position().angle_rad).max() < 1e-3
+
+
+def test_a_plan_unplugs_and_plugs_in_again_under_the_same_name() -> None:
+    with board(faults=FaultPlan(unplug_s=0.3, replug_s=0.1)) as (emulator, mirror, clock):
+        mirror.goto(np.array([0.1, 0.0]))
+
+        def lost() -> bool:
+            try:
+                mirror.position()
+            except Disconnected:
+                return True
+            return False
+
+        assert until(lost)
+        mirror.close()
+        assert until(lambda: emulator.counters()["unplugged"] == 1 and Path(emulator.uri.partition(":")[2]).exists())
+        mirror.open(clock)
+        mirror.goto(np.array([0.1, 0.0]))
+
+
+def test_emulators_leave_no_file_open() -> None:
+    def files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = files()
+    for _ in range(3):
+        with board():
+            pass
+    assert files() == before
+
+
+def test_an_emulator_does_not_take_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(Busy, match="in the way"):
+        Mre2Emulator(link=tmp_path / "taken").start()
+    assert (tmp_path / "taken").read_text() == "mine"
+    with Mre2Emulator(link=tmp_path / "port") as emulator:
+        assert emulator.uri == f"mre2:{tmp_path}/port" and (tmp_path / "port").is_symlink()
+    assert not (tmp_path / "port").exists()

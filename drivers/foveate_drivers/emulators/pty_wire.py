@@ -38,7 +38,7 @@ class PtyWire:
         self._leaving: deque[tuple[int, bytes]] = deque()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake: tuple[int, int] | None = None
 
     def start(self) -> None:
         """Raises Busy where something else than an old link is at `link`."""
@@ -51,6 +51,7 @@ class PtyWire:
         if not self.path.parent.is_dir():
             raise NotFound(str(self.path), "emulate a port there", "its folder does not exist")
         self._stop.clear()
+        self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._started_ns = process_ns()
         self.plug()
         self._thread = serve(self._name, self._serve)
@@ -63,6 +64,10 @@ class PtyWire:
             self._poke()
             self._thread.join()
             self._thread = None
+        if self._wake is not None:
+            for end in self._wake:
+                os.close(end)
+            self._wake = None
         if self._own_folder is not None:
             shutil.rmtree(self._own_folder, ignore_errors=True)
             self._own_folder = self._link = None
@@ -120,20 +125,23 @@ class PtyWire:
                     os.write(self._master, reply)
 
     def _poke(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake[1], b".")
+        if self._wake is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._wake[1], b".")
 
     def _serve(self) -> None:
+        assert self._wake is not None
+        wake = self._wake[0]
         while not self._stop.is_set():
             poller = select.poll()
-            poller.register(self._wake[0], select.POLLIN)
+            poller.register(wake, select.POLLIN)
             master = self._master
             if master >= 0:
                 with contextlib.suppress(OSError):
                     poller.register(master, select.POLLIN)
             ready = [fd for fd, _ in poller.poll(self._timeout_ms())]
-            if self._wake[0] in ready:
-                os.read(self._wake[0], 4096)
+            if wake in ready:
+                os.read(wake, 4096)
             self._planned()
             self._flush()
             if master in ready:

@@ -142,6 +142,7 @@ class DacLaser(LineLaser):
             raise
         except Disconnected as error:
             self._gone = error
+            self.off()  # where it was the guardian that has gone
             raise
         except DeviceError:
             self.off()

@@ -4,7 +4,8 @@ A thread of the driver's own process would be blind while anything holds the int
 for the sorting of a list), and stop or die with it. So the guardian is another process, in a session of its own. It
 holds the wire's descriptor and gets one byte with each command. On silence longer than the deadline, or when the
 driver's process ends (a pidfd says so even where a forked child keeps the pipe open), it writes the bytes that park
-the device.
+the device. What ends both at once (a power cut, a control group killed as a whole) only a watchdog in the device
+survives.
 
 Measured on 2 cores: 9 to 11 ms until it is ready, 9.8 MB resident (3.8 MB of its own), 2.6 us a beat; with a deadline
 of 90 ms the bytes are on the wire 90.3 ms after the last beat, and 3 ms after the process was killed.

@@ -1,4 +1,9 @@
-"""Optotune MR-E-2 controllers with MR-15-30 or MR-10-30 mirrors on USB serial: two axes, closed loop, readback."""
+"""Optotune MR-E-2 controllers with MR-15-30 or MR-10-30 mirrors on USB serial: two axes, closed loop, readback.
+
+Written from the vendor's kit and one printed trace, and never tried on a board. What may turn out otherwise there: that
+GET_MULTIPLE answers with the count before the values (as the kit reads it), that the registers of the signal flow
+can be read at any time, the payload of the command back to simple mode, and what simple mode answers to an empty line.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from foveate.node import Unit
 from foveate_drivers import serial_line
 from foveate_drivers.mirrors import mre2_protocol as protocol
 from foveate_drivers.mirrors.base import Angles, Sync
+from foveate_drivers.mirrors.guard import Guard
 from foveate_drivers.mirrors.mre2_lines import ProLine, SimpleLine
 from foveate_drivers.mirrors.wired import WiredMirror
 from foveate_drivers.serial_line import SerialLine
@@ -20,11 +26,24 @@ from foveate_drivers.serial_line import SerialLine
 _USB = {(0x0483, 0xA31E)}
 
 
+class CircleGuard(Guard):
+    """Refuses as well what is within both axes' limits but beyond the mirror's reach, 25 degrees off rest."""
+
+    def checked(self, angle_rad: Angles) -> Angles:
+        angle = super().checked(angle_rad)
+        reach = math.hypot(*protocol.xy_from_angles(angle))
+        if reach > 1.0:
+            raise OutOfRange(self.uri, "the angle off rest (x^2 + y^2 = 1 is 25 degrees)", f"{reach:.4f}", 0, 1)
+        return angle
+
+
 class Mre2Mirror(WiredMirror):
     """`mode` "pro" reads back where the mirror is; "simple" (ASCII) only commands, in steps of 60 microradians.
 
     The reach is a circle: x^2 + y^2 <= 1 where x = tan(2 angle) / tan(50 degrees).
     """
+
+    _guard_type = CircleGuard
 
     def __init__(
         self,
@@ -90,11 +109,6 @@ class Mre2Mirror(WiredMirror):
 
     def _park_bytes(self) -> bytes:
         return self._line().park_bytes
-
-    def _checked(self, angle_rad: Angles) -> None:
-        reach = math.hypot(*protocol.xy_from_angles(angle_rad))
-        if reach > 1.0:
-            raise OutOfRange(self.uri, "the angle off rest (x^2 + y^2 = 1 is 25 degrees)", f"{reach:.4f}", 0, 1)
 
     def _command(self, angle_rad: Angles) -> None:
         self._line().command(protocol.xy_from_angles(angle_rad))

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,6 +36,8 @@ class WiredMirror(Mirror):
     (x and y couple by tan(2a) / cos(2b)), which no calibration here models yet.
     """
 
+    _guard_type: ClassVar[type[Guard]] = Guard
+
     def __init__(
         self, *, scanner: str, limit: float, tolerance: float, delay: float, rate: float, duty: float,
         spacing: float = 0.045, camera_distance: float = 0.08, sync: Sync = "predicted", deadline: float = 0.09,
@@ -57,8 +60,9 @@ class WiredMirror(Mirror):
 
     def _reset(self) -> None:
         rate, duty = self._bounds
-        self._guard = Guard(self.uri, self.limit_rad, [CLASSES[self._scanner]] * 2, rate_hz=rate, duty=duty)
-        self._moves = Moves([CLASSES[self._scanner]] * 2, self.tolerance_rad)
+        axes = [CLASSES[self._scanner]] * 2
+        self._guard = self._guard_type(self.uri, self.limit_rad, axes, rate_hz=rate, duty=duty)
+        self._moves = Moves(axes, self.tolerance_rad)
 
     # What a driver adds. `_command` and `_measure` may be called from two threads.
     def _connect(self) -> int:
@@ -169,15 +173,11 @@ class WiredMirror(Mirror):
             self._moves.command(np.zeros(2), self._left_ns + round(self.deadline_s * 1e9))
             self.parked = True
 
-    def _checked(self, angle_rad: Angles) -> None:
-        """Further bounds of a device; raises OutOfRange."""
-
     def goto(self, angle_rad: Angles, not_before_ns: int = 0) -> MirrorState:
         clock = self._require("move")
         self._sender.raise_failure()
         self._note_parking()
         now_ns = clock.now_ns()
-        self._checked(self._guard.checked(angle_rad) if not self._guard.stopped else np.zeros(2))
         angle = self._guard.admit(angle_rad, now_ns)
         if self.sync == "predicted" and not_before_ns > now_ns:
             self._sender.schedule(not_before_ns, angle)
