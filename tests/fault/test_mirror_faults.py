@@ -33,6 +33,8 @@ KINDS: dict[str, tuple[type[Emulator], type[Mirror]]] = {
     "dac": (DacEmulator, DacMirror),
 }
 
+QUICK = ["mre2", pytest.param("dac", marks=pytest.mark.heavy)]  # the DAC board's takes as long again
+
 
 def opened(emulator: Emulator, driver: type, **options: object) -> tuple:
     """An open driver behind an emulator that runs, and its clock."""
@@ -114,14 +116,14 @@ def poll(kind: str, faults: FaultPlan, polls: int, timeout: float) -> dict[str, 
     return count
 
 
-@pytest.mark.parametrize("kind", ["mre2", pytest.param("dac", marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("kind", QUICK)
 def test_mir1_ten_thousand_polls_with_a_third_of_the_replies_spoiled_give_no_wrong_angle(kind: str) -> None:
     count = poll(kind, FaultPlan(garbage=0.3, seed=5), 10_000, timeout=0.002)
     assert count["wrong"] == 0 and count["spoiled"] > 2500
     assert count["good"] > 8000
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUICK)
 @pytest.mark.parametrize("share", [0.3, pytest.param(1.0, marks=pytest.mark.heavy)])
 def test_mir4_replies_late_by_one_to_three_polls_are_never_taken_for_a_later_one(kind: str, share: float) -> None:
     for late_s in (0.0035, 0.0055, 0.0075):  # of polls of 2.5 ms
@@ -129,6 +131,7 @@ def test_mir4_replies_late_by_one_to_three_polls_are_never_taken_for_a_later_one
         assert count["wrong"] == 0 and count["delayed"] > 30 and count["late"] > 20
 
 
+@pytest.mark.heavy
 def test_mir4_with_losses_and_noise_together() -> None:
     faults = FaultPlan(delay_s=0.004, delay=0.2, drop=0.1, garbage=0.2, seed=7)
     for kind in KINDS:
@@ -194,6 +197,10 @@ def fire(kind: str, mode: dict, commands: np.ndarray) -> None:
 
 
 WIRES = [("mre2", {}), ("mre2", {"mode": "simple"}), ("dac", {})]
+KILLED = [("mre2", fault) for fault in ("silence", "gil", "stopped", "killed")] + [("laser", "killed")]
+MORE = [("dac", fault) for fault in ("silence", "gil", "stopped", "killed")] + [
+    ("laser", fault) for fault in ("silence", "gil", "stopped")
+]
 
 
 @pytest.mark.parametrize(("kind", "mode"), WIRES)
@@ -261,8 +268,7 @@ def last_command_ns(emulator: Mre2Emulator | DacEmulator, kind: str) -> int:
     return max((t for t, x, _ in list(emulator.log) if x > 0), default=0)
 
 
-@pytest.mark.parametrize("fault", ["silence", "gil", "stopped", "killed"])
-@pytest.mark.parametrize("kind", ["mre2", "dac", "laser"])
+@pytest.mark.parametrize(("kind", "fault"), KILLED + [pytest.param(*case, marks=pytest.mark.heavy) for case in MORE])
 def test_mir3_parked_and_dark_within_a_tenth_of_a_second(kind: str, fault: str) -> None:
     """From the last command to the moment that nothing at the emulator is out or lit any more.
 
@@ -383,7 +389,8 @@ def test_mir5_a_pulled_cable_is_disconnected_within_fifty_milliseconds(kind: str
     best(f"{kind} {mode} unplugged", 50.0, measure)
 
 
-def test_a_hundred_pulled_cables_leave_no_thread_process_or_file() -> None:
+@pytest.mark.heavy
+def test_pulled_cables_leave_no_thread_process_or_file() -> None:
     def files() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
