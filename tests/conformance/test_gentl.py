@@ -20,7 +20,7 @@ pytest.importorskip("genicam", reason="the genicam package is not installed (pip
 
 
 def camera(**options: object) -> GentlCamera:
-    wanted = {"address": "viky.cti#VikyTL_DEV_red", "width": 160, "height": 120, "rate": 100.0, **options}
+    wanted = {"address": "viky.cti#VikyTL_DEV_red", "width": 160, "height": 120, "rate": 200.0, **options}
     made = GentlCamera(**wanted)  # type: ignore[arg-type]
     made.uri = f"gentl:{wanted['address']}"
     return made

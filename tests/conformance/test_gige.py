@@ -19,7 +19,7 @@ from foveate_drivers.cameras.aravis import installed
 from foveate_drivers.cameras.files import ImageFolder
 from foveate_drivers.cameras.gige import GigeCamera
 from foveate_drivers.conformance import cameras
-from foveate_drivers.conformance.suite import Bench, Check, Skipped, checks
+from foveate_drivers.conformance.suite import Bench, Check, Failed, Skipped, checks
 from foveate_drivers.emulators.faults import FaultPlan
 from foveate_drivers.emulators.gige import GigeEmulator
 from foveate_drivers.emulators.gige_pattern import number_in
@@ -39,11 +39,21 @@ def camera(**options: object) -> GigeCamera:
     return made
 
 
+# checks that measure time, on a computer that may be busy with other things
+TIMED = ("the_rate_is_the_period", "timeouts_are_kept", "a_read_that_must_not_wait_does_not", "latest_is_fresh",
+         "an_unplugged_camera_is_noticed", "nothing_is_lost_by_a_quick_reader")  # fmt: skip
+
+
 def passes(check: Check, bench: Bench) -> None:
-    try:
-        check(bench)
-    except Skipped as reason:
-        pytest.skip(str(reason))
+    for tries_left in (2, 1, 0):
+        try:
+            return check(bench)
+        except Skipped as reason:
+            pytest.skip(str(reason))
+        except Failed as reason:
+            print(reason)
+            if not tries_left or check.__name__.removeprefix("check_") not in TIMED:
+                raise
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -142,6 +152,7 @@ class TestFakeCamera:
                 device.set("exposure", 1e6)
             assert device.get("exposure") == pytest.approx(0.002)
 
+    @pytest.mark.heavy
     def test_is_found_by_its_serial_number_and_by_looking_around(self, fake: FakeCamera) -> None:
         assert "gige:GV01" in {item.uri for item in GigeCamera.probe()}
         with opened(camera(address="GV01")) as device:
@@ -162,6 +173,7 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     assert GigeCamera.probe() == []
 
 
+@pytest.mark.heavy
 def test_a_camera_that_is_not_there_is_named() -> None:
     with pytest.raises(NotFound, match=r"no camera answers to '127\.0\.0\.9'"):
         opened(camera(address="127.0.0.9"))
