@@ -233,13 +233,15 @@ def test_the_pypi_client_streams_to_the_emulator() -> None:
 _SCRIPT = """
 const { EtherDream } = require('@laser-dac/ether-dream');
 const dac = new EtherDream();
+let stopped = false;  // after its own stop the client may poll once more, on the socket that it has closed
+process.on('uncaughtException', (error) => { if (!stopped) { console.error(error); process.exit(1); } });
 dac.start().then((ok) => {
   if (!ok) process.exit(3);
   const points = [];
   for (let i = 0; i < 500; i++)
     points.push({ x: 0.5 + 0.25 * Math.sin(i / 80), y: 0.5, r: 1, g: 0, b: 0 });
   dac.stream({ points }, 20000);
-  setTimeout(() => { dac.stop(); setTimeout(() => process.exit(0), 100); }, 800);
+  setTimeout(() => { stopped = true; dac.stop(); setTimeout(() => process.exit(0), 100); }, 800);
 });
 """
 
