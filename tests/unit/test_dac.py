@@ -184,6 +184,18 @@ def test_a_mirror_and_a_laser_share_one_board() -> None:
         DacLaser(address="x", board=SimMirror())
 
 
+def test_an_emergency_stop_outlives_the_program_that_made_it() -> None:
+    with board() as (_, mirror, clock):
+        mirror.estop()
+        mirror.close()
+        mirror.open(clock)
+        assert mirror.health().state == "degraded" and "emergency stop" in mirror.health().detail
+        with pytest.raises(Interlock, match="clear it first"):
+            mirror.goto(np.array([0.1, 0.0]))
+        mirror.clear()
+        mirror.goto(np.array([0.1, 0.0]))
+
+
 def test_mirror_commands_do_not_keep_a_laser_lit() -> None:
     with board() as (emulator, mirror, clock), DacLaser(address="x", board=mirror) as laser:
         laser.open(clock)

@@ -119,9 +119,8 @@ def check_an_emergency_stop_holds_until_it_is_cleared(bench: Bench[LineLaser]) -
 
 def check_closing_is_dark(bench: Bench[LineLaser]) -> None:
     """Closed while it is lit, it is dark when it is opened again."""
-    laser = bench.open()
-    laser.emit(0.5)
-    laser.close()
+    with bench.open() as laser:
+        laser.emit(0.5)
     with bench.open() as laser:
         _is_dark(laser.state(), "opened again")
 

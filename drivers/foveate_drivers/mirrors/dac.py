@@ -81,6 +81,7 @@ class DacMirror(WiredMirror):
             self._struck = None
             self._watch(self.deadline_s)
             self._ask_board()
+            self._guard.stopped = bool(self._faulty & protocol.STOPPED)  # by whoever had it before
         except BaseException:
             self.board.close()
             raise
