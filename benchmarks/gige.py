@@ -4,8 +4,8 @@ Part 1: Debian's fake camera (arv-fake-gv-camera-0.8) and our emulator stream at
 sizes, in packets of 8,000 bytes, each a process of its own. Clients take turns in every repetition. The CPU of ours is
 that of its process while it streams, the receiving thread's included; Aravis' client is counted whole, for it starts
 within 20 ms of CPU. Numbers are medians over the repetitions, ratios are medians of each repetition's ratio. Aravis'
-test client receives nothing by packet sockets on the loopback interface, so both are compared by UDP sockets; `gige:` as root, who
-gets a packet socket, is given beside that. Needs apt packages aravis-tools, aravis-tools-cli.
+test client receives nothing by packet sockets on the loopback interface, so both are compared by UDP sockets; `gige:`
+as root, who gets a packet socket, is given beside that. Needs apt packages aravis-tools, aravis-tools-cli.
 
 Part 2, simulated: 120 frames a second, a camera's clock 40 ppm fast that wanders, delays of at least 1.5 ms with 1 ms
 exponential jitter and 15 ms more in 1 % of frames. Errors of the mapped time without their mean, which is the least
