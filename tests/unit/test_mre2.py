@@ -227,3 +227,23 @@ def test_an_emulator_does_not_take_the_place_of_a_file(tmp_path: Path) -> None:
     with Mre2Emulator(link=tmp_path / "port") as emulator:
         assert emulator.uri == f"mre2:{tmp_path}/port" and (tmp_path / "port").is_symlink()
     assert not (tmp_path / "port").exists()
+
+
+def test_two_readings_around_a_moment_are_a_readback_and_elsewhere_the_model_tells() -> None:
+    with board() as (_, mirror, clock):
+        mirror.goto(np.array([0.1, 0.0]))
+        assert until(lambda: mirror.settled())
+
+        def bracketed() -> bool:
+            before, after = mirror.position(), mirror.position()
+            middle_ns = (before.stamp.t_ns + after.stamp.t_ns) // 2
+            if after.stamp.t_ns - before.stamp.t_ns > 1_000_000:
+                return False  # the computer had other things to do
+            reading = mirror.reading(middle_ns, 100_000)
+            assert reading.source == "readback" and reading.angle_rad == pytest.approx([0.1, 0.0], abs=1e-4)
+            return True
+
+        assert until(bracketed)
+        threading.Event().wait(0.01)
+        reading = mirror.reading(clock.now_ns() - 4_000_000, 100_000)
+        assert reading.source == "model" and reading.angle_rad == pytest.approx([0.1, 0.0], abs=1e-4)

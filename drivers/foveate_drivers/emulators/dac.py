@@ -21,6 +21,7 @@ from foveate_drivers.mirrors.sim import SimMirror
 _FULL_RAD = 0.349066  # 20 degrees
 _MEMORY = 256  # points of a waveform
 _LOGGED = 1000
+_STILL_RAD = 5e-5  # in a millisecond
 
 
 class DacEmulator(Emulator):
@@ -193,8 +194,10 @@ class DacEmulator(Emulator):
     def _do_position(self, texts: list[str]) -> tuple[object, ...]:
         codes = np.round(self.mirror.position().angle_rad * (protocol.FULL / _FULL_RAD)).astype(int)
         age_us = (self.clock.now_ns() - self._begun_ns) // 1000
+        now_s = self.clock.now_ns() / 1e9
+        drift = np.abs(self.mirror.true_angle(now_s) - self.mirror.true_angle(now_s - 1e-3)).max()
         state = (
-            protocol.SETTLED * self.mirror.settled()
+            protocol.SETTLED * (self.mirror.settled() and bool(drift < _STILL_RAD))
             | protocol.WAITING * (self._waiting is not None or age_us < 0)
             | protocol.MEASURED * self._sensor
         )

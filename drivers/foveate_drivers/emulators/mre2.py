@@ -20,6 +20,7 @@ from foveate_drivers.mirrors.sim import SimMirror
 
 _BY_NUMBER = {register.number: name for name, register in protocol.REGISTERS.items()}
 _LOGGED = 1000
+_STILL_RAD = 5e-5  # in a millisecond
 
 
 class Mre2Emulator(Emulator):
@@ -199,7 +200,10 @@ class Mre2Emulator(Emulator):
     def _status(self) -> int:
         hot = self.faults.temperature_c is not None and self.faults.temperature_c >= 65
         trimmed = math.hypot(self._values["x"], self._values["y"]) > 1
-        return (0 if self.mirror.settled() else protocol.UNSTABLE) | hot << 2 | trimmed << 7
+        now_s = self.clock.now_ns() / 1e9
+        drift = np.abs(self.mirror.true_angle(now_s) - self.mirror.true_angle(now_s - 1e-3)).max()
+        stable = self.mirror.settled() and drift < _STILL_RAD  # the board looks at the speed too
+        return (0 if stable else protocol.UNSTABLE) | hot << 2 | trimmed << 7
 
     def _move(self) -> None:
         xy = np.array([self._values["x"], self._values["y"]])
