@@ -524,8 +524,8 @@ def test_what_a_recording_does_not_have_is_named() -> None:
     assert out is not None and set(out) == {"depth"}
     node.device.close()
     camera.close()
-    for options, words in (({"topic": "/rgb"}, "topic '/rgb' has no DepthFrame; topics that do: /depth"),
-                           ({"image": "/x"}, "topic '/x' has no Frame; topics that do: /rgb")):  # fmt: skip
+    for options, words in (({"topic": "/rgb"}, r"topic '/rgb' has no depth \(tum/rgb\); topics with depth: /depth"),
+                           ({"image": "/x"}, "topic '/x' is not in the log; topics with images: /rgb")):  # fmt: skip
         with pytest.raises(NotFound, match=words):
             recorded(**options).open(VirtualClock())
 

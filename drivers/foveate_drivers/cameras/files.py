@@ -49,8 +49,8 @@ class _Pictures(Camera):
         raise NotImplementedError
 
     def read(self, timeout_s: float) -> Frame:
-        clock = self._running_clock
-        self._await(self.due_ns(), timeout_s)
+        clock = self._running()
+        self._await(timeout_s)
         image = None if self._ended else self._picture(self._index)
         if image is None:
             self._ended = True

@@ -211,7 +211,7 @@ class GenicamCamera(Camera):
         return self._agreed is not None
 
     def start(self) -> None:
-        self._running_clock  # noqa: B018  (raises StateError)
+        self._running("start")
         if self._agreed is not None:
             return
         known, nodes = self._known_settings, self._nodes
@@ -243,7 +243,7 @@ class GenicamCamera(Camera):
         end_ns = process_ns() + round(max(timeout_s, 0.0) * 1e9)
         while True:
             with self._turn:
-                clock = self._running_clock
+                clock = self._running()
                 if self._agreed is None:
                     raise StateError(self.uri, "read", "it was stopped by another thread")
                 block = self._pop(max(min(_SLICE_NS, end_ns - process_ns()), 0))

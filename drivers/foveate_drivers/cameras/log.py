@@ -9,12 +9,12 @@ from typing import Annotated
 
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
-from foveate.errors import EndOfStream, NotFound, ProtocolError, RecordingError
+from foveate.errors import EndOfStream, ProtocolError
 from foveate.messages import Frame, Message
 from foveate.node import Folder
+from foveate_drivers import log_topic
 from foveate_drivers.cameras.base import Camera
 from foveate_logbook.formats.base import Log
-from foveate_logbook.formats.opening import open_log
 
 
 class LogCamera(Camera):
@@ -37,28 +37,14 @@ class LogCamera(Camera):
         self._turn = 0  # count before this turn
 
     def open(self, clock: Clock) -> None:
+        self._log = log_topic.opened(self.uri, self._path)
         try:
-            self._log = open_log(self._path)
-        except RecordingError as error:
-            raise ProtocolError(self.uri, "open", str(error).removeprefix(f"{self._path}: ")) from None
-        try:
-            self._topic = self._chosen(self._log)
+            self._topic = log_topic.chosen(self.uri, self._log, Frame, "images", self._topic)
             self._begin(clock.now_ns())
             self._clock = clock
         except BaseException:
             self.close()
             raise
-
-    def _chosen(self, log: Log) -> str:
-        images = {topic.name: topic for topic in log.topics if topic.kind is Frame}
-        listed = ", ".join(sorted(images)) or "none"
-        if self._topic is not None and self._topic not in images:
-            other = next((topic for topic in log.topics if topic.name == self._topic), None)
-            why = "is not in the log" if other is None else f"has no images ({other.reason or other.schema})"
-            raise NotFound(self.uri, "open", f"topic '{self._topic}' {why}; topics with images: {listed}")
-        if self._topic is None and len(images) != 1:
-            raise NotFound(self.uri, "open", f"option 'topic' must name one of its topics with images: {listed}")
-        return self._topic or next(iter(images))
 
     def _begin(self, now_ns: int) -> None:
         """Start at the first frame, which is due at `now_ns`."""
@@ -87,11 +73,11 @@ class LogCamera(Camera):
         return DeviceInfo(self.uri, model=f"{self._path.name} {self._topic or ''}".rstrip())
 
     def read(self, timeout_s: float) -> Frame:
-        clock = self._running_clock
+        clock = self._running()
         if self._next is None:
             raise EndOfStream
         due_ns = self.due_ns()
-        self._await(due_ns, timeout_s)
+        self._await(timeout_s)
         frame = replace(self._next, stamp=replace(self._next.stamp, t_ns=due_ns), seq=self._turn + self._next.seq)
         if self._count > self._turn:
             self._step_ns = due_ns - self._last_ns

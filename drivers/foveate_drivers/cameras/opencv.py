@@ -133,7 +133,7 @@ class OpenCVCamera(Camera):
         return None
 
     def capabilities(self) -> Mapping[str, Capability]:
-        self._running_clock  # noqa: B018  (settings are those of an open camera)
+        self._running("tell settings")
         known = {
             "width": Capability("width", "px", live=False),
             "height": Capability("height", "px", live=False),
@@ -189,7 +189,7 @@ class OpenCVCamera(Camera):
         return self._streaming
 
     def start(self) -> None:
-        self._running_clock  # noqa: B018
+        self._running("start")
         self._streaming = True
 
     def stop(self) -> None:
@@ -207,7 +207,7 @@ class OpenCVCamera(Camera):
 
     def read(self, timeout_s: float) -> Frame:
         """With back ends other than V4L2 OpenCV blocks as long as it likes: `timeout_s` is not kept."""
-        clock = self._running_clock
+        clock = self._running()
         self.start()
         if self._waits and not self._ready(round(timeout_s * 1e9)):
             if self._place.exists():

@@ -114,7 +114,7 @@ class SimCamera(Camera):
 
     def _restart(self) -> None:
         """Begin anew, now, with an exposure."""
-        self._start_ns = self._running_clock.now_ns()
+        self._start_ns = self._running().now_ns()
         self._index = 0
         self._pending.clear()
         self._last_begin_ns = self._start_ns - 1
@@ -151,7 +151,7 @@ class SimCamera(Camera):
         }
 
     def _read(self, name: str) -> Value:
-        self._running_clock  # noqa: B018  (settings are those of an open camera)
+        self._running(f"get {name}")
         return {
             "exposure": self._exposure_ns / 1e9, "gain": self._gain_db, "rate": 1e9 / self._period_ns,
             "width": self._lens.width, "height": self._lens.height, "encoding": self.encoding, "trigger": self._trigger,
@@ -175,7 +175,7 @@ class SimCamera(Camera):
     def trigger(self) -> None:
         if self._trigger != "software":
             super().trigger()
-        self._pending.append(self._running_clock.now_ns())
+        self._pending.append(self._running().now_ns())
 
     def _begin_ns(self) -> int | None:
         """When the next exposure begins; None where nothing has released it yet."""
@@ -185,7 +185,7 @@ class SimCamera(Camera):
             return self._pending[0] if self._pending else None
         assert self._mirror is not None
         begin_ns = self._mirror.next_trigger_ns(self._last_begin_ns)
-        if begin_ns is None and self._running_clock.now_ns() >= self._last_begin_ns + _UNRELEASED_NS:
+        if begin_ns is None and self._running().now_ns() >= self._last_begin_ns + _UNRELEASED_NS:
             return self._last_begin_ns + _UNRELEASED_NS  # who chooses moves by frames would wait for ever
         return begin_ns
 
@@ -199,7 +199,7 @@ class SimCamera(Camera):
 
     def due_ns(self) -> int:
         begin_ns = self._begin_ns()
-        soon_ns = self._running_clock.now_ns() + _POLL_NS
+        soon_ns = self._running().now_ns() + _POLL_NS
         if begin_ns is None:
             return soon_ns
         # what a mirror will release is not settled: a move that is commanded in between changes it
@@ -208,7 +208,7 @@ class SimCamera(Camera):
 
     def read(self, timeout_s: float) -> Frame:
         self.start()
-        clock = self._running_clock
+        clock = self._running()
         if not self.cable.plugged:
             self._lost = True
             raise Disconnected(self.uri, "read", "it was unplugged")
@@ -217,10 +217,9 @@ class SimCamera(Camera):
             missed = max(0, int(behind) - self._buffers + 1)
             self._index += missed
             self._count += missed
-        end_ns = clock.now_ns() + round(timeout_s * 1e9)
-        while (begin_ns := self._begin_ns()) is None or self._ready_ns(begin_ns) > clock.now_ns():
-            self._await(self.due_ns(), (end_ns - clock.now_ns()) / 1e9)
-        assert self._sensor is not None
+        self._await(timeout_s)
+        begin_ns = self._begin_ns()
+        assert begin_ns is not None and self._sensor is not None
         middle_ns = begin_ns + self._exposure_ns // 2
         image = self._sensor.expose(self._light(middle_ns), self._count, *self._amplification())
         seq, lost = self._ids.unwrap((self._first_id - 1 + self._count) % GIGE_VISION_1 + 1)

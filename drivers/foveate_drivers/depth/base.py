@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from foveate.messages import CameraInfo, DepthFrame, Frame
-from foveate_drivers.adjustable import Adjustable
+from foveate_drivers.streaming import Streaming
 
 
-class DepthCamera(Adjustable):
+class DepthCamera(Streaming):
     """Gives depth frames, each once, in order; some with the colour or infrared image of the same moment."""
 
     family = "depth"
     period_ns: int | None = None
-
-    def start(self) -> None:
-        """Begin to measure; the first `read` does it too."""
-
-    def stop(self) -> None:
-        """Measure no more; unread frames are dropped."""
 
     def read(self, timeout_s: float) -> tuple[DepthFrame, Frame | None]:
         """The oldest unread pair. Raises Timeout, Disconnected, EndOfStream, StateError."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +12,17 @@ from annotated_types import Gt, Le
 
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
-from foveate.errors import EndOfStream, NotFound, NotSupported, ProtocolError, RecordingError, StateError, Timeout
+from foveate.errors import EndOfStream, NotSupported, ProtocolError
 from foveate.messages import CameraInfo, DepthFrame, Frame, Message, Stamp
 from foveate.node import Folder, Unit
 from foveate_calibration.pinhole import Pinhole
+from foveate_drivers import log_topic
 from foveate_drivers.depth.base import DepthCamera
 from foveate_logbook.formats.base import Log
-from foveate_logbook.formats.opening import open_log
 
-_SLICE_NS = 50_000_000  # after which a wait looks whether the camera was closed
-_NEVER = threading.Event()
+_WORDS: dict[type[Message], tuple[str, str]] = {  # what a topic of it has, and the option that names it
+    DepthFrame: ("depth", "topic"), Frame: ("images", "image"), CameraInfo: ("intrinsics", "info"),
+}  # fmt: skip
 
 
 class LogDepthCamera(DepthCamera):
@@ -45,7 +45,6 @@ class LogDepthCamera(DepthCamera):
         self._topics = {DepthFrame: topic, Frame: image, CameraInfo: info}
         self._field = field
         self._window_ns = round(window * 1e9)
-        self._clock: Clock | None = None
         self._log: Log | None = None
         self._frames: Iterator[Message] = iter(())
         self._images: Iterator[Message] = iter(())
@@ -59,10 +58,7 @@ class LogDepthCamera(DepthCamera):
         return []
 
     def open(self, clock: Clock) -> None:
-        try:
-            self._log = open_log(self._path)
-        except RecordingError as error:
-            raise ProtocolError(self.uri, "open", str(error).removeprefix(f"{self._path}: ")) from None
+        self._log = log_topic.opened(self.uri, self._path)
         try:
             self._frames = self._of(self._log, DepthFrame, needed=True)
             self._images = self._of(self._log, Frame, needed=False)
@@ -82,15 +78,10 @@ class LogDepthCamera(DepthCamera):
 
     def _of(self, log: Log, kind: type[Message], needed: bool) -> Iterator[Message]:
         """The messages of the chosen topic; none where none is chosen and none is needed."""
-        fitting = [topic.name for topic in log.topics if topic.kind is kind]
-        listed = ", ".join(sorted(fitting)) or "none"
         name = self._topics[kind]
-        if name is None and needed and len(fitting) == 1:
-            name = fitting[0]
-        if name is None and needed:
-            raise NotFound(self.uri, "open", f"option 'topic' must name one of its topics with depth: {listed}")
-        if name is not None and name not in fitting:
-            raise NotFound(self.uri, "open", f"topic '{name}' has no {kind.__name__}; topics that do: {listed}")
+        if needed or name is not None:
+            what, option = _WORDS[kind]
+            name = log_topic.chosen(self.uri, log, kind, what, name, option)
         return iter(()) if name is None else (message for _, _, message in log.messages([name]))
 
     def _fetched(self) -> DepthFrame | None:
@@ -115,7 +106,7 @@ class LogDepthCamera(DepthCamera):
         clock = self._running("read")
         if self._next is None:
             raise EndOfStream
-        self._await(clock, timeout_s)
+        self._await(timeout_s)
         due_ns, found = self.due_ns(), self._next
         image = self._nearest(found.stamp.t_ns)
         now_ns = clock.now_ns()
@@ -143,20 +134,6 @@ class LogDepthCamera(DepthCamera):
         image = self._near[best]
         del self._near[: best + 1]
         return image
-
-    def _await(self, clock: Clock, timeout_s: float) -> None:
-        """Until the frame's time; simulated time does not wait. Raises Timeout, StateError after a `close`."""
-        end_ns = clock.now_ns() + round(max(timeout_s, 0.0) * 1e9)
-        while (now_ns := clock.now_ns()) < self.due_ns():
-            if now_ns >= end_ns or clock.kind == "simulated":
-                raise Timeout(self.uri, "read", f"no frame within {timeout_s:g} s")
-            clock.wait_until(min(self.due_ns(), end_ns, now_ns + _SLICE_NS), _NEVER)
-            self._running("read")
-
-    def _running(self, operation: str) -> Clock:
-        if self._clock is None:
-            raise StateError(self.uri, operation, "it is not open")
-        return self._clock
 
     def intrinsics(self) -> CameraInfo:
         """Raises NotSupported where neither a topic nor `field` tells them."""

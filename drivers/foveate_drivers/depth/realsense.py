@@ -66,7 +66,7 @@ class RealSense(DepthCamera):
         self.attached: Callable[[Any], list[Any]] = _attached  # the devices that can be opened; a test gives its own
         self._rs: Any = None
         self._clock: Clock | None = None
-        self._running: list[Any] = []  # sensors that stream
+        self._sensors: list[Any] = []  # sensors that stream
         self._arrived = threading.Condition()
         self._lost = False
         self._reset()
@@ -145,7 +145,7 @@ class RealSense(DepthCamera):
 
     def start(self) -> None:
         clock = self._opened("start")
-        if self._running:
+        if self._sensors:
             return
         with self._arrived:
             self._reset()
@@ -157,20 +157,20 @@ class RealSense(DepthCamera):
         try:
             for sensor, profiles in wanted.values():
                 sensor.open(profiles)
-                self._running.append(sensor)
+                self._sensors.append(sensor)
                 sensor.start(lambda frame: self._take_in(frame, clock))
         except RuntimeError as error:
             self.stop()
             raise Busy(self.uri, "start", " ".join(str(error).split())) from None
 
     def stop(self) -> None:
-        for sensor in self._running:
+        for sensor in self._sensors:
             for act in (sensor.stop, sensor.close):
                 try:
                     act()
                 except RuntimeError:  # it was unplugged
                     pass
-        self._running = []
+        self._sensors = []
         with self._arrived:
             for stream in self._streams.values():
                 stream.unread.clear()
@@ -267,7 +267,7 @@ class RealSense(DepthCamera):
 
     @property
     def streaming(self) -> bool:
-        return bool(self._running)
+        return bool(self._sensors)
 
     def capabilities(self) -> Mapping[str, Capability]:
         """With the bounds and steps that the camera gives. Raises StateError where it is not open."""

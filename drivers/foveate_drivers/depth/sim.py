@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
-from foveate.errors import Disconnected, NotFound, StateError, Timeout
+from foveate.errors import Disconnected, NotFound
 from foveate.messages import CameraInfo, DepthFrame, Frame, Stamp
 from foveate.node import Unit
 from foveate_calibration.pinhole import Pinhole
@@ -21,9 +20,6 @@ from foveate_drivers.adjustable import Capability, Health, Value
 from foveate_drivers.depth.base import DepthCamera
 from foveate_drivers.depth.frame_numbers import FrameNumbers
 from foveate_drivers.world.base import World
-
-_SLICE_NS = 50_000_000  # after which a wait looks whether the camera was closed
-_NEVER = threading.Event()
 
 
 class SimDepthCamera(DepthCamera):
@@ -73,7 +69,6 @@ class SimDepthCamera(DepthCamera):
         self._first_id = first_id
         self._buffers = buffers
         self.plugged = True  # a test pulls the cable
-        self._clock: Clock | None = None
         self._streaming = False
         self._begin()
 
@@ -147,11 +142,6 @@ class SimDepthCamera(DepthCamera):
         assert self.period_ns is not None
         return self.period_ns
 
-    def _running(self, operation: str) -> Clock:
-        if self._clock is None:
-            raise StateError(self.uri, operation, "it is not open")
-        return self._clock
-
     def intrinsics(self) -> CameraInfo:
         clock = self._running("read intrinsics")
         lens = self._lens
@@ -170,7 +160,7 @@ class SimDepthCamera(DepthCamera):
         self._index += passed
         self._count += passed
         self._missed += passed
-        self._await(clock, timeout_s)
+        self._await(timeout_s)
         middle_ns = self._start_ns + self._index * self._period + self._times_ns[0] // 2
         stamp = Stamp(middle_ns, self._times_ns[0])
         before = self._numbers.seq
@@ -183,15 +173,6 @@ class SimDepthCamera(DepthCamera):
         self._count += 1
         self._received += 1
         return depth, image
-
-    def _await(self, clock: Clock, timeout_s: float) -> None:
-        """Until the frame is read out; simulated time does not wait. Raises Timeout, StateError after a `close`."""
-        end_ns = clock.now_ns() + round(max(timeout_s, 0.0) * 1e9)
-        while (now_ns := clock.now_ns()) < self.due_ns():
-            if now_ns >= end_ns or clock.kind == "simulated":
-                raise Timeout(self.uri, "read", f"no frame within {timeout_s:g} s")
-            clock.wait_until(min(self.due_ns(), end_ns, now_ns + _SLICE_NS), _NEVER)
-            self._running("read")
 
     def _true_depth(self) -> NDArray[np.float64]:
         """Metres along the optical axis to the plane, height x width; infinite where it is not to be measured."""

@@ -43,7 +43,7 @@ class TestPattern(Camera):
 
     def stop(self) -> None:
         self._pending.clear()
-        self._begin_ns = self._running_clock.now_ns()
+        self._begin_ns = self._running().now_ns()
 
     def info(self) -> DeviceInfo:
         return DeviceInfo(self.uri, "foveate", "test pattern", simulated=True)
@@ -74,16 +74,19 @@ class TestPattern(Camera):
             setattr(self, {"exposure": "_exposure_s", "gain": "_gain_db", "rate": "_rate_hz"}[name], float(value))
 
     def trigger(self) -> None:
-        self._pending.append(self._running_clock.now_ns())
+        self._pending.append(self._running().now_ns())
+
+    def due_ns(self) -> int:
+        if self._trigger == "software" and not self._pending:
+            return self._running().now_ns() + _POLL_NS
+        begin_ns = self._pending[0] if self._trigger == "software" else self._begin_ns
+        return begin_ns + round(self._exposure_s * 1e9)
 
     def read(self, timeout_s: float) -> Frame:
-        clock = self._running_clock
-        end_ns = clock.now_ns() + round(timeout_s * 1e9)
-        while self._trigger == "software" and not self._pending:
-            self._await(clock.now_ns() + _POLL_NS, (end_ns - clock.now_ns()) / 1e9)
+        clock = self._running()
+        self._await(timeout_s)
         begin_ns = self._pending[0] if self._trigger == "software" else self._begin_ns
         exposure_ns = round(self._exposure_s * 1e9)
-        self._await(begin_ns + exposure_ns, (end_ns - clock.now_ns()) / 1e9)
         lost = 0
         if self._trigger == "software":
             self._pending.popleft()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from foveate.messages import Events
-from foveate_drivers.adjustable import Adjustable
+from foveate_drivers.streaming import Streaming
 
 
-class EventCamera(Adjustable):
+class EventCamera(Streaming):
     """Gives packets of events in the order of time: no event twice, none unaccounted for.
 
     Packets cover intervals of the driver's choice (option `packet`, s); an interval without events gives an
@@ -17,12 +17,6 @@ class EventCamera(Adjustable):
     family = "events"
     width: int = 0  # px, known once open
     height: int = 0
-
-    def start(self) -> None:
-        """Begin to listen; the first `read` does it too."""
-
-    def stop(self) -> None:
-        """Listen no more; unread packets are dropped."""
 
     def read(self, timeout_s: float) -> Events:
         """The oldest unread packet. Raises Timeout, Disconnected, ProtocolError, EndOfStream, StateError."""

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le
 
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
-from foveate.errors import EndOfStream, NotFound, ProtocolError, RecordingError, StateError, Timeout
+from foveate.errors import EndOfStream, NotFound, ProtocolError, RecordingError
 from foveate.messages import Events, Stamp
 from foveate.node import Unit
 from foveate_drivers.adjustable import Health
@@ -50,7 +50,6 @@ class EventFile(EventCamera):
         self._loop = loop
         self._wanted_size = (width, height)
         self._unit = unit
-        self._clock: Clock | None = None
         self._closing = threading.Event()
         self._reader: EventReader | None = None
         self._sequence = Sequence(0, 0)
@@ -140,10 +139,9 @@ class EventFile(EventCamera):
         return Health("degraded" if missing else "ok", detail, {"received": self._received, "lost": missing})
 
     def start(self) -> None:
-        if self._clock is None:
-            raise StateError(self.uri, "start", "it is not open")
+        clock = self._running("start")
         if self._stopped:  # the file waited: what comes next is due from now on
-            shift_ns = max(self._clock.now_ns() + self._packet_ns - self._due_ns, 0)
+            shift_ns = max(clock.now_ns() + self._packet_ns - self._due_ns, 0)
             self._start_ns += shift_ns
             self._due_ns += shift_ns
             if self._next is not None:
@@ -155,20 +153,12 @@ class EventFile(EventCamera):
         self._stopped = True
 
     def read(self, timeout_s: float) -> Events:
-        clock = self._clock
-        if clock is None:
-            raise StateError(self.uri, "read", "it is not open")
+        self._running()
         if self._stopped:
             self.start()
         if self._next is None:
             raise EndOfStream
-        now_ns = clock.now_ns()
-        if now_ns < self._due_ns:
-            clock.wait_until(min(self._due_ns, now_ns + round(timeout_s * 1e9)), self._closing)
-            if self._closing.is_set():
-                raise StateError(self.uri, "read", "it was closed")
-            if clock.now_ns() < self._due_ns:
-                raise Timeout(self.uri, "read", f"no packet is due within {timeout_s:g} s")
+        self._await(timeout_s, "packet")
         events, due_ns = self._next, self._due_ns
         self._received += events.t_ns.size
         self._fetch()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +11,13 @@ import numpy as np
 
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
-from foveate.errors import EndOfStream, NotFound, ProtocolError, RecordingError, StateError, Timeout
+from foveate.errors import EndOfStream, ProtocolError
 from foveate.messages import Events, Message
 from foveate.node import Folder
+from foveate_drivers import log_topic
 from foveate_drivers.adjustable import Health
 from foveate_drivers.events.base import EventCamera
 from foveate_logbook.formats.base import Log
-from foveate_logbook.formats.opening import open_log
 
 
 class LogEventCamera(EventCamera):
@@ -32,8 +31,6 @@ class LogEventCamera(EventCamera):
         self._topic = topic
         self._loop = loop
         self._log: Log | None = None
-        self._clock: Clock | None = None
-        self._closing = threading.Event()
         self._packets: Iterator[tuple[str, int, Message]] = iter(())
         self._next: Events | None = None
         self._shift_ns = 0  # the log's clock to the pipeline's, in this turn of the loop
@@ -48,15 +45,11 @@ class LogEventCamera(EventCamera):
         return []
 
     def open(self, clock: Clock) -> None:
+        self._log = log_topic.opened(self.uri, self._path)
         try:
-            self._log = open_log(self._path)
-        except RecordingError as error:
-            raise ProtocolError(self.uri, "open", str(error).removeprefix(f"{self._path}: ")) from None
-        try:
-            self._topic = self._chosen(self._log)
+            self._topic = log_topic.chosen(self.uri, self._log, Events, "events", self._topic)
             self._last_ns, self._epoch = None, 0
             self._counts = dict.fromkeys(self._counts, 0)
-            self._closing.clear()
             self._begin(clock.now_ns())
             if self._next is None:
                 raise ProtocolError(self.uri, "open", f"no packet of topic '{self._topic}' can be decoded")
@@ -65,17 +58,6 @@ class LogEventCamera(EventCamera):
         except BaseException:
             self.close()
             raise
-
-    def _chosen(self, log: Log) -> str:
-        packets = sorted(topic.name for topic in log.topics if topic.kind is Events)
-        listed = ", ".join(packets) or "none"
-        if self._topic is not None and self._topic not in packets:
-            other = next((topic for topic in log.topics if topic.name == self._topic), None)
-            why = "is not in the log" if other is None else f"has no events ({other.reason or other.schema})"
-            raise NotFound(self.uri, "open", f"topic '{self._topic}' {why}; topics with events: {listed}")
-        if self._topic is None and len(packets) != 1:
-            raise NotFound(self.uri, "open", f"option 'topic' must name one of its topics with events: {listed}")
-        return self._topic or packets[0]
 
     def _begin(self, now_ns: int) -> None:
         """From the first packet, whose first event was at `now_ns`."""
@@ -117,18 +99,10 @@ class LogEventCamera(EventCamera):
         return Health("degraded" if detail else "ok", detail, dict(self._counts))
 
     def read(self, timeout_s: float) -> Events:
-        clock = self._clock
-        if clock is None:
-            raise StateError(self.uri, "read", "it is not open")
+        self._running()
         if self._next is None:
             raise EndOfStream
-        now_ns = clock.now_ns()
-        if now_ns < self._due_ns:
-            clock.wait_until(min(self._due_ns, now_ns + round(timeout_s * 1e9)), self._closing)
-            if self._closing.is_set():
-                raise StateError(self.uri, "read", "it was closed")
-            if clock.now_ns() < self._due_ns:
-                raise Timeout(self.uri, "read", f"no packet is due within {timeout_s:g} s")
+        self._await(timeout_s, "packet")
         events, due_ns = self._next, self._due_ns
         self._last_ns = int(events.t_ns[-1])
         self._counts["packets"] += 1
@@ -141,7 +115,6 @@ class LogEventCamera(EventCamera):
         return events
 
     def close(self) -> None:
-        self._closing.set()
         self._clock = None
         self._next, self._packets = None, iter(())
         if self._log is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
-from foveate.errors import StateError, Timeout
+from foveate.errors import StateError
 from foveate.messages import Events, Stamp
 from foveate.node import Unit
 from foveate_calibration.pinhole import Pinhole
@@ -26,8 +25,6 @@ from foveate_drivers.world.base import World
 from foveate_drivers.world.scene import Pixels
 
 _CELL_NS = 10_000_000  # the world is looked at at least this often, on a grid that does not depend on packets
-_SLICE_NS = 50_000_000  # after which a wait looks whether the camera was closed
-_NEVER = threading.Event()
 _LOOKS = 16  # places of the mirror in a cell, to see that it moved and came back
 _MOST_MOVE_PX = 1.0  # of the view in one step: texture that passes faster is not seen between two images
 
@@ -91,8 +88,7 @@ class SimEventCamera(EventCamera):
         self._settings = {"bias_diff_on": 1.0, "bias_diff_off": 1.0, "rate_limit": float(rate_limit)}
         self._buffers = buffers
         self._readout = Readout(rate_limit, queue)
-        self._clock: Clock | None = None
-        self._running = False
+        self._started = False
         self._begin_ns = 0  # of the next packet
         self._told_lost = 0
         self._coarse = self._rendered = 0
@@ -103,24 +99,23 @@ class SimEventCamera(EventCamera):
         self._clock = clock
         self._readout = Readout(self._settings["rate_limit"], self._queue)
         self._told_lost = self._coarse = self._rendered = 0
-        self._running = False
+        self._started = False
         self.start()
 
     def close(self) -> None:
         self._clock = None
-        self._running = False
+        self._started = False
 
     def start(self) -> None:
         """Reset all pixels at the present light, and listen from now on."""
-        if self._clock is None:
-            raise StateError(self.uri, "start", "it is not open")
-        if not self._running:
-            self._begin_ns = self._clock.now_ns()
+        clock = self._running("start")
+        if not self._started:
+            self._begin_ns = clock.now_ns()
             self._pixels.start(self._render(self._begin_ns), self._begin_ns)
-            self._running = True
+            self._started = True
 
     def stop(self) -> None:
-        self._running = False
+        self._started = False
         self._told_lost = self._readout.drop()
 
     def info(self) -> DeviceInfo:
@@ -136,7 +131,7 @@ class SimEventCamera(EventCamera):
 
     @property
     def streaming(self) -> bool:
-        return self._running
+        return self._started
 
     def health(self) -> Health:
         readout = self._readout
@@ -147,13 +142,11 @@ class SimEventCamera(EventCamera):
         return Health("ok", "", counters)
 
     def _read(self, name: str) -> Value:
-        if self._clock is None:
-            raise StateError(self.uri, f"get {name}", "it is not open")
+        self._running(f"get {name}")
         return self._settings[name]
 
     def _write(self, name: str, value: Value) -> None:
-        if self._clock is None:
-            raise StateError(self.uri, f"set {name}", "it is not open")
+        self._running(f"set {name}")
         self._settings[name] = float(value)
         self._readout.set_rate(self._settings["rate_limit"])
         self._pixels.set_factors(self._settings["bias_diff_on"], self._settings["bias_diff_off"])
@@ -162,11 +155,10 @@ class SimEventCamera(EventCamera):
         return self._begin_ns + self._packet_ns
 
     def read(self, timeout_s: float) -> Events:
-        if self._clock is None:
-            raise StateError(self.uri, "read", "it is not open")
+        clock = self._running()
         self.start()
-        self._await(self._clock, timeout_s)
-        now_ns = self._clock.now_ns()
+        self._await(timeout_s, "packet")
+        now_ns = clock.now_ns()
         self._pass_over((now_ns - self.due_ns()) // self._packet_ns - self._buffers + 1)
         begin_ns, self._begin_ns = self._begin_ns, self.due_ns()
         self._readout.add(self._until(self._begin_ns))
@@ -178,17 +170,6 @@ class SimEventCamera(EventCamera):
             stamp, events.t_ns, column.astype(np.uint16), row.astype(np.uint16), events.polarity,
             self.width, self.height, lost,
         )  # fmt: skip
-
-    def _await(self, clock: Clock, timeout_s: float) -> None:
-        """Until the packet is over; simulated time does not wait. Raises Timeout, StateError after a `close`."""
-        end_ns = clock.now_ns() + round(max(timeout_s, 0.0) * 1e9)
-        while clock.now_ns() < self.due_ns():
-            now_ns = clock.now_ns()
-            if now_ns >= end_ns or clock.kind == "simulated":
-                raise Timeout(self.uri, "read", f"no packet within {timeout_s:g} s")
-            clock.wait_until(min(self.due_ns(), end_ns, now_ns + _SLICE_NS), _NEVER)
-            if self._clock is None:
-                raise StateError(self.uri, "read", "it was closed")
 
     def _pass_over(self, packets: int) -> None:
         """Lose packets that nobody read: one step shows how many events they had."""
