@@ -18,7 +18,7 @@ _WRITE_S = 0.25
 class SerialLine:
     """One port, held exclusively. pyserial sets it up; bytes go by the descriptor itself.
 
-    A question of a DAC board's position takes 95 us this way and 163 us by pyserial's own (benchmarks/mirrors.py).
+    A question of a DAC board's position takes 141 us this way and 228 us by pyserial's own (benchmarks/mirrors.py).
     """
 
     def __init__(self, uri: str, port: str, baud: int = 115_200) -> None:
