@@ -17,6 +17,7 @@ _BLOCK_NS = 1_000_000_000  # the window is forgotten in steps of this
 _EARLY_NS = 1_000_000  # data earlier than the line by more than this (and the skew allowed) tell of a jump
 _MOST_SKEW = 500e-6  # of any two clocks; crystals are within 100 ppm
 _COMMON_SKEW, _SURE_SKEW = 50e-6, 2e-6  # what may be left of it before and after the line is known
+_COMPARABLE_NS = 60_000_000_000
 _LATCH_AGING = 10e-6  # by so much a second a reading of the clock gets worse
 _YOUNG_BLOCKS = 3
 _LATE_BLOCKS = 3  # seconds of data without one near the line tell of a jump back
@@ -72,6 +73,8 @@ class DeviceClock:
         if self._last is not None and (device <= self._last[0] or self._jumped(device, arrived_ns)):
             self._new_epoch()
         self._add((device, arrived_ns - device))
+        if self._latched is not None and abs(device - self._latched[0]) > _COMPARABLE_NS:
+            self._latched = None  # long ago, or of another clock than the one that stamps the data
         offset, sigma = self._line(device) if self._latched is None else self._since_latch(device, self._latched)
         t_ns = min(device + round(offset), arrived_ns)
         if self._last_ns is not None and t_ns <= self._last_ns:  # never backwards, whatever the line did
@@ -86,8 +89,8 @@ class DeviceClock:
         A reading that took long is passed over where an earlier one is still better. Read it again every few seconds,
         and when the epoch has changed.
         """
-        if before_ns > after_ns or self._last is None:
-            return  # nothing to compare it with yet: the counter may have wrapped since
+        if before_ns > after_ns:
+            return
         device = device_ns + self._turns * (self._wrap_ns or 0)
         half = (after_ns - before_ns + 1) // 2
         if self._latched is not None and half > self._latched[2] + (device - self._latched[0]) * _LATCH_AGING:

@@ -69,6 +69,8 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_device_execute_command!": (None, (c_void_p, c_char_p)),
     "arv_device_dup_available_enumeration_feature_values_as_strings!": (
         POINTER(c_char_p), (c_void_p, c_char_p, POINTER(c_uint))),
+    "arv_device_read_register!": (c_int, (c_void_p, c_uint64, POINTER(c_uint32))),
+    "arv_device_write_register!": (c_int, (c_void_p, c_uint64, c_uint32)),
     "arv_device_set_register_cache_policy": (None, (c_void_p, c_int)),
     "arv_buffer_new_allocate": (c_void_p, (c_size_t,)),
     "arv_buffer_get_status": (c_int, (c_void_p,)),

@@ -10,21 +10,20 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.clock import Clock, process_ns, wall_offset
+from foveate.clock import Clock, process_ns
 from foveate.errors import DeviceError, NotSupported, ProtocolError, StateError, Timeout
-from foveate.messages import Frame, Stamp
+from foveate.messages import Frame
 from foveate_calibration.pinhole import Pinhole
 from foveate_calibration.rigid import transform
 from foveate_drivers.adjustable import Capability, Health, Value
 from foveate_drivers.cameras.base import Camera
 from foveate_drivers.cameras.frame_ids import FrameIds
+from foveate_drivers.cameras.frame_times import FrameTimes, Reading
 from foveate_drivers.cameras.genicam_names import GenicamSettings, Nodes
 from foveate_drivers.cameras.pixels import Decoder, name_of
-from foveate_drivers.device_clock import DeviceClock
 
 _SLICE_NS = 50_000_000  # after which a wait looks whether the camera was closed or died
 _LOOK_NS = 10_000_000_000  # between looks at the temperature, and at an exposure that the camera controls itself
-_SETTLING_FRAMES = 3  # that may still be exposed as before when a setting has been changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class GenicamCamera(Camera):
         self._buffers = buffers
         self._keep_bits = keep_bits
         self._keep_incomplete = incomplete == "keep"
-        self._stamped_at_end = stamped == "exposure_end"
+        self._stamped = stamped
         rate, width, height = (wanted.get(name) for name in ("rate", "width", "height"))
         if rate is not None and trigger in (None, "off"):
             self.period_ns = round(1e9 / float(rate))
@@ -95,11 +94,8 @@ class GenicamCamera(Camera):
         self._ids: FrameIds | None = None
         self._shift = 0  # numbers of this stream to those given out, which go on through a stop
         self._last_wire = self._last_seq = self._gap = 0
-        self._mapping = DeviceClock()
-        self._last_t_ns = -1
-        self._exposure_ns = self._exposure_before_ns = 0
+        self._times = FrameTimes(self._stamped == "exposure_end")
         self._gain_db = 0.0
-        self._settling = 0
         self._looked_ns = process_ns()
         self._counts = dict.fromkeys(("received", "lost", "incomplete", "repeated"), 0)
 
@@ -158,9 +154,7 @@ class GenicamCamera(Camera):
     def _note_exposure(self) -> None:
         known = self._known_settings
         if "exposure" in known:
-            self._exposure_before_ns = self._exposure_ns
-            self._exposure_ns = round(float(known.read("exposure")) * 1e9)
-            self._settling = _SETTLING_FRAMES
+            self._times.exposed(round(float(known.read("exposure")) * 1e9))
         if "gain" in known:
             self._gain_db = float(known.read("gain"))
         if "temperature" in known:
@@ -211,7 +205,7 @@ class GenicamCamera(Camera):
         return self._agreed is not None
 
     def start(self) -> None:
-        self._running("start")
+        clock = self._running("start")
         if self._agreed is not None:
             return
         known, nodes = self._known_settings, self._nodes
@@ -225,6 +219,7 @@ class GenicamCamera(Camera):
         self._ids = None
         self._agreed = agreed
         self._heard_ns = process_ns()
+        self._look(self._heard_ns, clock)
 
     def stop(self) -> None:
         with self._turn:
@@ -250,7 +245,7 @@ class GenicamCamera(Camera):
                 frame = self._frame(block, clock) if block is not None else None
             now_ns = process_ns()
             if frame is not None:
-                self._look(now_ns)
+                self._look(now_ns, clock)
                 return frame
             if block is not None:
                 continue
@@ -266,14 +261,20 @@ class GenicamCamera(Camera):
             why += f", {self._counts['incomplete']} came incomplete"
         return why
 
-    def _look(self, now_ns: int) -> None:
-        """Now and then, right after a frame: what the camera changes by itself."""
-        if now_ns - self._looked_ns > (_LOOK_NS if self._agreed and not self._agreed.own_exposure else _LOOK_NS // 20):
-            self._looked_ns = now_ns
-            try:
+    def _clock_reading(self, clock: Clock) -> Reading | None:
+        """The camera's clock, asked now; None where it cannot be."""
+        return None
+
+    def _look(self, now_ns: int, clock: Clock) -> None:
+        """Now and then, right after a frame: what the camera changes by itself, and its clock."""
+        try:
+            self._times.compare(self._clock_reading, clock)
+            own = self._agreed is None or self._agreed.own_exposure
+            if now_ns - self._looked_ns > (_LOOK_NS // 20 if own else _LOOK_NS):
+                self._looked_ns = now_ns
                 self._note_exposure()
-            except DeviceError:
-                pass  # the next read that fails says more
+        except DeviceError:
+            pass  # the next read that fails says more
 
     # from blocks to frames
 
@@ -286,7 +287,7 @@ class GenicamCamera(Camera):
             return None
         seq, lost = self._number(block.wire_id)
         self._counts["lost"] += lost
-        received_ns, stamp, device_ns, epoch = self._times(block, clock)
+        received_ns, stamp, epoch = self._times.of(block.device_ns, block.wall_ns, clock, self.period_ns)
         if block.missing_bytes:
             self._counts["incomplete"] += 1
             if not self._keep_incomplete:
@@ -300,7 +301,7 @@ class GenicamCamera(Camera):
             image = image.copy()
         frame = Frame(
             stamp, image, agreed.decoder.encoding, seq, lost + self._gap, missing_bytes=block.missing_bytes,
-            device_ns=device_ns, epoch=epoch, received_ns=received_ns, gain_db=self._gain_db,
+            device_ns=block.device_ns, epoch=epoch, received_ns=received_ns, gain_db=self._gain_db,
         )  # fmt: skip
         self._gap = 0
         return frame
@@ -334,34 +335,6 @@ class GenicamCamera(Camera):
             seq, lost = self._ids.unwrap(wire_id)
         self._last_wire, self._last_seq = wire_id, seq + self._shift
         return self._last_seq, lost
-
-    def _times(self, block: Block, clock: Clock) -> tuple[int, Stamp, int, int]:
-        """(received, stamp of mid-exposure, device time, epoch)."""
-        now_ns = clock.now_ns()
-        received_ns = now_ns
-        if block.wall_ns:
-            age_ns = process_ns() + wall_offset().offset_ns - block.wall_ns
-            received_ns = min(max(now_ns - age_ns, 0), now_ns)
-        exposure_ns = self._exposure_ns
-        if not block.device_ns:
-            t_ns = max(received_ns - exposure_ns // 2, self._last_t_ns + 1)
-            self._last_t_ns = t_ns
-            return max(received_ns, t_ns), Stamp(t_ns, exposure_ns, self.period_ns or exposure_ns), 0, 0
-        # No frame can arrive before its exposure ends, so the end is what the clocks are compared by: else its
-        # length were taken for delay. Just after a change the shorter of both: late is harmless, early a jump.
-        sure_ns = exposure_ns
-        if self._settling:
-            self._settling -= 1
-            sure_ns = min(exposure_ns, self._exposure_before_ns)
-        before_ns = 0 if self._stamped_at_end else sure_ns
-        mapped = self._mapping.map(block.device_ns + before_ns, received_ns)
-        middle_ns = (
-            mapped.t_ns - sure_ns + exposure_ns // 2 if not self._stamped_at_end else mapped.t_ns - exposure_ns // 2
-        )
-        t_ns = max(min(middle_ns, received_ns), self._last_t_ns + 1)
-        self._last_t_ns = t_ns
-        stamp = Stamp(t_ns, exposure_ns, mapped.sigma_ns)
-        return max(received_ns, t_ns), stamp, block.device_ns, mapped.epoch
 
     def _hold_to_what_was_agreed(self, block: Block, agreed: Agreed) -> None:
         """Raises ProtocolError where the frame is of another size or format than the stream was started with."""

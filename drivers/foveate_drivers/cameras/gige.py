@@ -20,6 +20,7 @@ from foveate_drivers.adjustable import Health
 from foveate_drivers.cameras import gvcp
 from foveate_drivers.cameras.aravis import Aravis, AravisNodes, installed
 from foveate_drivers.cameras.aravis_stream import AravisStream
+from foveate_drivers.cameras.frame_times import Reading
 from foveate_drivers.cameras.genicam import Agreed, Block, GenicamCamera
 from foveate_drivers.cameras.genicam_names import nodes_info
 
@@ -208,6 +209,27 @@ class GigeCamera(GenicamCamera):
         if block is not None:
             self._pulse.rest()
         return block
+
+    def _clock_reading(self, clock: Clock) -> Reading | None:
+        """By the bootstrap registers that GigE Vision asks of every camera; some leave them 0."""
+        assert self._aravis is not None
+        ticks_per_s = self._wide_register(gvcp.TICKS_PER_S)
+        before_ns = clock.now_ns()
+        device = self._aravis.c.arv_camera_get_device(self._camera)
+        self._aravis.call(
+            "arv_device_write_register", device, gvcp.TIMESTAMP_CONTROL, gvcp.LATCH, doing="read its clock"
+        )
+        after_ns = clock.now_ns()
+        ticks = self._wide_register(gvcp.TIMESTAMP_VALUE)
+        return (ticks * 1_000_000_000 // ticks_per_s, before_ns, after_ns) if ticks and ticks_per_s else None
+
+    def _wide_register(self, address: int) -> int:
+        assert self._aravis is not None
+        device, half, value = self._aravis.c.arv_camera_get_device(self._camera), ctypes.c_uint32(), 0
+        for at in (address, address + 4):
+            self._aravis.call("arv_device_read_register", device, at, ctypes.byref(half), doing="read its clock")
+            value = value << 32 | half.value
+        return value
 
     def _check_alive(self, silent_ns: int) -> None:
         if self._lost_why:

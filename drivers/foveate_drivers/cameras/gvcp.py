@@ -22,6 +22,9 @@ WRITE_MEMORY, WRITE_MEMORY_ACK = 0x0086, 0x0087
 
 CONTROL_PRIVILEGE = 0x0A00  # register: bit 0 exclusive, bit 1 control
 _CONTROLLED = 0x3
+# bootstrap registers of the clock; the wide ones are two, upper half first
+TICKS_PER_S, TIMESTAMP_CONTROL, TIMESTAMP_VALUE = 0x093C, 0x0944, 0x0948
+LATCH = 2  # in TIMESTAMP_CONTROL: copy the clock to TIMESTAMP_VALUE
 
 
 class Pulse:
