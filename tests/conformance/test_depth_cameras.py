@@ -25,6 +25,7 @@ from foveate.clock import Clock, LiveClock, VirtualClock, process_ns
 from foveate.errors import EndOfStream, FoveateError, NotFound, NotSupported, OutOfRange, Timeout
 from foveate.messages import DepthFrame, Frame
 from foveate_drivers.conformance import depth as suite
+from foveate_drivers.conformance import frames
 from foveate_drivers.conformance.suite import Bench, Check, Failed, Skipped, checks
 from foveate_drivers.depth.base import DepthCamera
 from foveate_drivers.depth.frame_numbers import FrameNumbers
@@ -271,9 +272,9 @@ class Foresees(SimDepthCamera):
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
-        (Repeats, suite.check_frames_come_in_order_and_once),
-        (Forgets, suite.check_a_slow_reader_is_told_what_it_lost),
-        (Foresees, suite.check_times_are_not_in_the_future),
+        (Repeats, frames.check_frames_come_in_order_and_once),
+        (Forgets, frames.check_a_slow_reader_is_told_what_it_lost),
+        (Foresees, frames.check_times_are_not_in_the_future),
     ],
 )
 def test_the_suite_finds_broken_drivers(broken: type[SimDepthCamera], check: Check) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -242,7 +243,7 @@ class Silent(EventFile):
             if packet.t_ns.size:
                 return packet
             assert self._clock is not None
-            self._clock.wait_until(self._due_ns, self._closing)
+            self._clock.wait_until(self._due_ns, threading.Event())
 
 
 @pytest.mark.parametrize("name", ["silence_is_told", "an_ended_file_stays_ended"])

@@ -41,7 +41,7 @@ def camera(**options: object) -> GigeCamera:
 
 # checks that measure time, on a computer that may be busy with other things
 TIMED = ("the_rate_is_the_period", "timeouts_are_kept", "a_read_that_must_not_wait_does_not", "latest_is_fresh",
-         "an_unplugged_camera_is_noticed", "nothing_is_lost_by_a_quick_reader")  # fmt: skip
+         "a_pulled_cable_is_noticed", "nothing_is_lost_by_a_quick_reader")  # fmt: skip
 
 
 def passes(check: Check, bench: Bench) -> None:

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import threading
 
 import numpy as np
 
 from foveate.clock import LiveClock, process_ns
-from foveate.errors import DeviceError, Disconnected, EndOfStream, StateError, Timeout
+from foveate.errors import EndOfStream, Timeout
 from foveate.messages import Events
-from foveate_drivers.conformance.suite import Bench, Failed, Skipped, expect, expect_error
+from foveate_drivers.conformance import streams
+from foveate_drivers.conformance.streams import take
+from foveate_drivers.conformance.suite import Bench, Skipped, expect, expect_error
 from foveate_drivers.events.base import EventCamera
 
 _ARRAYS = {"t_ns": np.int64, "x": np.uint16, "y": np.uint16, "polarity": np.uint8}
 
-
-def take(bench: Bench[EventCamera], camera: EventCamera, count: int) -> list[Events]:
-    """The next packets, each waited for as long as the bench allows; fewer where a file ends."""
-    packets: list[Events] = []
-    for _ in range(count):
-        bench.wait(camera)
-        try:
-            packets.append(camera.read(bench.patience_s))
-        except EndOfStream:
-            if not bench.finite or not packets:
-                raise
-            break
-    return packets
+INCLUDES = (streams,)  # whose checks are made as well
 
 
 def _copies(events: Events) -> list[np.ndarray]:
@@ -191,16 +180,6 @@ def check_counters_balance(bench: Bench[EventCamera]) -> None:
         expect(counters["lost"] >= told, f"lost {counters['lost']}, told {told}")
 
 
-def check_reading_a_closed_camera_is_an_error(bench: Bench[EventCamera]) -> None:
-    """`read` before `open` and after `close` raises StateError."""
-    camera = bench.make()
-    expect_error(StateError, lambda: camera.read(0.01), "reading before open")
-    camera = bench.open()
-    take(bench, camera, 1)
-    camera.close()
-    expect_error(StateError, lambda: camera.read(0.01), "reading after close")
-
-
 def check_timeouts_are_kept(bench: Bench[EventCamera]) -> None:
     """`read` before a packet is due ends with Timeout, within 20 % (and 50 ms) of the time given."""
     with bench.open() as camera:
@@ -216,19 +195,6 @@ def check_timeouts_are_kept(bench: Bench[EventCamera]) -> None:
         took_s = (process_ns() - begun) / 1e9
     if isinstance(bench.clock, LiveClock):
         expect(0.8 * wait_s <= took_s <= 1.2 * wait_s + 0.05, f"a timeout of {wait_s:.3f} s took {took_s:.3f} s")
-
-
-def check_a_read_that_must_not_wait_does_not(bench: Bench[EventCamera]) -> None:
-    """`read` with a timeout of 0 gives a packet or raises Timeout, at once."""
-    with bench.open() as camera:
-        take(bench, camera, 2)
-        begun = process_ns()
-        try:
-            camera.read(0.0)
-        except (Timeout, EndOfStream):
-            pass
-        took_s = (process_ns() - begun) / 1e9
-    expect(took_s < 0.25, f"it took {took_s:.3f} s")
 
 
 def check_a_slow_reader_is_told_what_it_lost(bench: Bench[EventCamera]) -> None:
@@ -263,111 +229,6 @@ def check_a_limited_rate_is_kept(bench: Bench[EventCamera]) -> None:
     span_s = (_ends(packets[-1])[1] - _ends(packets[0])[0]) / 1e9
     count = sum(packet.t_ns.size for packet in packets)
     expect(count <= 1.1 * limit * span_s + 10, f"{count} events in {span_s:.3f} s at a limit of {limit:g} a second")
-
-
-def check_starts_and_stops(bench: Bench[EventCamera]) -> None:
-    """`start` and `stop` may be called twice, and packets come again after a stop, in order."""
-    with bench.open() as camera:
-        camera.start()
-        camera.start()
-        packets = take(bench, camera, 2)
-        camera.stop()
-        camera.stop()
-        camera.start()
-        packets += take(bench, camera, 2)
-    expect((np.diff(np.concatenate([packet.t_ns for packet in packets])) >= 0).all(), "time goes back after a stop")
-
-
-def check_a_close_from_another_thread_ends_a_read(bench: Bench[EventCamera]) -> None:
-    """A camera that is closed while somebody waits in `read` ends that wait, in the error tree."""
-    if not isinstance(bench.clock, LiveClock):
-        raise Skipped("time is simulated, and it does not wait")
-    camera = bench.open()
-    seen: list[BaseException] = []
-
-    def read_on() -> None:
-        try:
-            while True:
-                try:
-                    camera.read(5.0)
-                except Timeout:
-                    pass
-        except BaseException as error:
-            seen.append(error)
-
-    thread = threading.Thread(target=read_on)
-    thread.start()
-    bench.pass_time(0.1)
-    camera.close()
-    thread.join(3.0)
-    expect(not thread.is_alive(), "read did not return within 3 s of close")
-    expect(isinstance(seen[0], DeviceError | EndOfStream), f"it raised {seen[0]!r}")
-
-
-def _unplugged(bench: Bench[EventCamera], camera: EventCamera) -> float:
-    """Pull the cable and read until it is noticed; the seconds that took."""
-    assert bench.unplug is not None
-    bench.unplug()
-    begun_ns = bench.clock.now_ns()
-    while True:
-        try:
-            camera.read(0.1)
-        except Timeout:
-            pass
-        except Disconnected:
-            return (bench.clock.now_ns() - begun_ns) / 1e9
-        expect(bench.clock.now_ns() - begun_ns < 3_000_000_000, "not noticed for 3 s")
-
-
-def check_an_unplugged_camera_is_noticed(bench: Bench[EventCamera]) -> None:
-    """Within a second of the cable being pulled `read` raises Disconnected, and again at each further read."""
-    if bench.unplug is None or bench.replug is None:
-        raise Skipped("the tester cannot pull the cable")
-    camera = bench.open()
-    try:
-        take(bench, camera, 3)
-        took_s = _unplugged(bench, camera)
-        expect(took_s <= 1.0, f"noticed after {took_s:.2f} s")
-        expect_error(Disconnected, lambda: camera.read(0.1), "reading on")
-        expect(camera.health().state == "lost", f"health is {camera.health().state} without a camera")
-    finally:
-        camera.close()
-        bench.replug()
-
-
-def check_a_replugged_camera_works_again(bench: Bench[EventCamera]) -> None:
-    """After the cable is back, closing and opening the same object gives events again."""
-    if bench.unplug is None or bench.replug is None:
-        raise Skipped("the tester cannot pull the cable")
-    camera = bench.open()
-    try:
-        take(bench, camera, 2)
-        _unplugged(bench, camera)
-        camera.close()
-        bench.replug()
-        camera.open(bench.clock)
-        expect(take(bench, camera, 3), "no packet after the cable was back")
-    finally:
-        camera.close()
-
-
-def check_an_ended_file_stays_ended(bench: Bench[EventCamera]) -> None:
-    """A file raises EndOfStream after its last packet, again and again."""
-    if not bench.finite:
-        raise Skipped("a camera does not end")
-    with bench.open() as camera:
-        for _ in range(100_000):
-            bench.wait(camera)
-            try:
-                camera.read(bench.patience_s)
-            except EndOfStream:
-                break
-        for _ in range(2):
-            try:
-                camera.read(0.01)
-            except EndOfStream:
-                continue
-            raise Failed("it gave a packet after its end")
 
 
 def check_a_file_says_the_same_twice(bench: Bench[EventCamera]) -> None:

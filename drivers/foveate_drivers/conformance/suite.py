@@ -73,10 +73,11 @@ class Outcome:
 
 
 def checks(suite: ModuleType) -> list[Check]:
-    """The checks of a family, in the order they stand in its module, after those of every device."""
+    """The checks of a family: those of every device, of the modules it `INCLUDES`, and its own, in their order."""
     from foveate_drivers.conformance import common
 
-    return [item for part in (common, suite) for name, item in vars(part).items() if name.startswith("check_")]
+    parts = (common, *getattr(suite, "INCLUDES", ()), suite)
+    return [item for part in parts for name, item in vars(part).items() if name.startswith("check_")]
 
 
 def run(suite: ModuleType, bench: Bench) -> Iterator[Outcome]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -50,7 +49,6 @@ class EventFile(EventCamera):
         self._loop = loop
         self._wanted_size = (width, height)
         self._unit = unit
-        self._closing = threading.Event()
         self._reader: EventReader | None = None
         self._sequence = Sequence(0, 0)
         self._packets: Iterator[Events] = iter(())
@@ -83,7 +81,6 @@ class EventFile(EventCamera):
             self._reader, self._clock = reader, clock
             self._epoch = self._received = 0
             self._lost.clear()
-            self._closing.clear()
             self._stopped = False
             self._begin(clock.now_ns())
             if self._next is None:
@@ -169,6 +166,5 @@ class EventFile(EventCamera):
         return events
 
     def close(self) -> None:
-        self._closing.set()
         self._clock = None
         self._next, self._packets = None, iter(())
