@@ -56,6 +56,8 @@ class DeviceClock:
     def _reset(self) -> None:
         self._blocks: deque[list[Point]] = deque()  # hulls of one second each
         self._past: list[Point] = []  # hull of all blocks but the last
+        self._edge: tuple[Point, Point] = ((0, 0), (0, 0))  # whose line is followed; twice the same: one point
+        self._near: list[tuple[Point, Point]] = []
         self._begin = 0
         self._last: Point | None = None
         self._latched: tuple[int, int, int] | None = None  # device time, offset, half of the round trip
@@ -101,7 +103,8 @@ class DeviceClock:
         """(offset, its standard deviation) from a reading of the clock and the skew since."""
         begin, offset, half = latched
         old = len(self._blocks) > _YOUNG_BLOCKS
-        skew = (self._line(device)[0] - self._line(begin)[0]) / (device - begin) if old and device != begin else 0.0
+        (x0, y0), (x1, y1) = self._edge
+        skew = (y1 - y0) / (x1 - x0) if old and x1 > x0 else 0.0
         doubt = _SURE_SKEW if old else _COMMON_SKEW
         sigma = half / 3**0.5 + doubt * abs(device - begin) + _RESOLUTION_NS  # the reading lies anywhere in its trip
         return offset + min(max(skew, -_MOST_SKEW), _MOST_SKEW) * (device - begin), sigma
@@ -149,27 +152,36 @@ class DeviceClock:
         _extend(self._blocks[-1], point)
         self._counts[-1] += 1
         self._count += 1
+        self._fit()
         self._last = point
 
-    def _line(self, device: int) -> tuple[float, float]:
-        """(offset, its standard deviation) at a device time, by the edge of the hull over the window's middle."""
+    def _fit(self) -> None:
+        """Choose the edge of the window's hull over its middle; once a sample, for its line is asked for thrice."""
         hull = list(self._past)
-        for point in self._blocks[-1] if self._blocks else ():
+        for point in self._blocks[-1]:
             _extend(hull, point)
         if len(hull) == 1:
-            return float(hull[0][1]), self._excess_ns
+            self._edge, self._near = (hull[0], hull[0]), []
+            return
         middle = (hull[0][0] + hull[-1][0]) / 2
         at = next((i for i in range(len(hull) - 1) if hull[i + 1][0] >= middle), len(hull) - 2)
-        left, right = hull[at], hull[at + 1]
+        self._edge = hull[at], hull[at + 1]
+        # what long edges beside it would say: the clocks wander, and a short edge says nothing far away; the last
+        # edge only leads to the newest point, however late that is
+        near = [(hull[i], hull[i + 1]) for i in (at - 1, at + 1) if 0 <= i < len(hull) - 2]
+        quarter = (hull[-1][0] - hull[0][0]) / 4
+        self._near = [(a, b) for a, b in near if b[0] - a[0] >= quarter]
+
+    def _line(self, device: int) -> tuple[float, float]:
+        """(offset, its standard deviation) at a device time."""
+        left, right = self._edge
+        if left is right:
+            return float(left[1]), self._excess_ns
         offset = _on(left, right, device)
         # the least of n delays spread exponentially is above their bound by the mean over n; the edge leans on two
         lever = 1 + 2 * abs(device - (left[0] + right[0]) / 2) / (right[0] - left[0])
         sigma = 2 * self._excess_ns / self._count * lever
-        # what long edges beside it would say: the clocks wander, and a short edge says nothing this far away
-        near = [(hull[i], hull[i + 1]) for i in (at - 1, at + 1) if 0 <= i < len(hull) - 2]
-        quarter = (hull[-1][0] - hull[0][0]) / 4
-        others = [_on(a, b, device) for a, b in near if b[0] - a[0] >= quarter]
-        sigma = max([sigma, *(abs(offset - other) for other in others)])
+        sigma = max([sigma, *(abs(offset - _on(a, b, device)) for a, b in self._near)])
         return offset, min(sigma, self._excess_ns) + _RESOLUTION_NS
 
 

@@ -9,6 +9,7 @@ from foveate.messages import Stamp
 from foveate_drivers.device_clock import DeviceClock
 
 _COMPARE_NS = 5_000_000_000  # between readings of the camera's clock; each takes three round trips
+_OFFSET_NS = 100_000_000  # for which the computer's wall clock is taken to keep its place
 _SETTLING_FRAMES = 3  # that may still be exposed as before when a setting has been changed
 
 Reading = tuple[int, int, int]  # the camera's clock, and the pipeline's before and after it was read
@@ -25,6 +26,7 @@ class FrameTimes:
         self._last_t_ns = -1
         self._exposure_ns = self._exposure_before_ns = 0
         self._settling = 0
+        self._offset_read_ns = self._wall_offset_ns = 0
 
     def exposed(self, exposure_ns: int) -> None:
         """The exposure is so long from now on, or from a frame or two on."""
@@ -52,7 +54,9 @@ class FrameTimes:
         now_ns = clock.now_ns()
         received_ns = now_ns
         if wall_ns:
-            age_ns = process_ns() + wall_offset().offset_ns - wall_ns
+            if process_ns() - self._offset_read_ns > _OFFSET_NS:
+                self._offset_read_ns, self._wall_offset_ns = process_ns(), wall_offset().offset_ns
+            age_ns = process_ns() + self._wall_offset_ns - wall_ns
             received_ns = min(max(now_ns - age_ns, 0), now_ns)
         exposure_ns, epoch = self._exposure_ns, 0
         if device_ns:
