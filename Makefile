@@ -12,7 +12,7 @@ run: $(VENV)/run.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m "not heavy"
 
-# Adds what needs torch, and the tests that take long.
+# Adds what needs torch or other people's decoders, and the tests that take long.
 test-all: $(VENV)/all.stamp
 	$(BIN)/python -m pytest -m heavy
 
@@ -37,6 +37,7 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
 $(VENV)/all.stamp: $(VENV)/dev.stamp
 	$(PIP) install torch==2.13.0
 	$(PIP) install -e '.[dev,train]'
+	$(PIP) install dv-processing faery || echo "event decoders to compare with are not installed; those tests skip"
 	@touch $@
 
 clean:
