@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 from foveate.clock import process_ns
-from foveate.errors import Disconnected, Timeout
+from foveate.errors import Disconnected, NotSupported, Timeout
 from foveate_drivers.mirrors import guardian_process
 
 _START_S = 5.0
@@ -32,7 +32,8 @@ class Guardian:
 
     The bytes must end a half-written frame and mean the same wherever they come. Beat before each command, so that
     the deadline runs whatever happens while it is written, and after it. Silence after a parking is not parked again.
-    With `deadline_s` = 0 only the end of the process counts. Raises Timeout where the process does not start.
+    With `deadline_s` = 0 only the end of the process counts. Raises Timeout or NotSupported where the process does not
+    start.
     """
 
     def __init__(self, fd: int, park: bytes, deadline_s: float, uri: str = "") -> None:
@@ -41,22 +42,30 @@ class Guardian:
         self._parks_at_beat = 0
         self._beaten_ns = 0
         self._apart_ns = round((deadline_s or 1.0) * 1e9 / 20)
-        life = os.pidfd_open(os.getpid())
-        beats, self._beats = os.pipe2(os.O_CLOEXEC)
-        self._notes, notes = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._beats, False)
-        os.set_blocking(self._notes, False)
         deadline_ms = max(1, round(deadline_s * 1e3)) if deadline_s > 0 else 0
-        inherited = (fd, life, beats, notes)
+        made: list[int] = []
         try:
+            life = os.pidfd_open(os.getpid())
+            made.append(life)
+            beats, self._beats = os.pipe2(os.O_CLOEXEC)
+            made += beats, self._beats
+            self._notes, notes = os.pipe2(os.O_CLOEXEC)
+            made += self._notes, notes
+            os.set_blocking(self._beats, False)
+            os.set_blocking(self._notes, False)
+            inherited = (fd, life, beats, notes)
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(Path(guardian_process.__file__)), *map(str, inherited),
                  str(deadline_ms), park.hex()],
                 pass_fds=inherited, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        finally:
-            for used in (life, beats, notes):
+        except OSError as error:
+            for used in made:
                 os.close(used)
+            why = error.strerror or type(error).__name__
+            raise NotSupported(uri, "start its guardian process", why) from None
+        for used in (life, beats, notes):
+            os.close(used)
         poller = select.poll()
         poller.register(self._notes, select.POLLIN)
         if not poller.poll(_START_S * 1e3) or os.read(self._notes, 1) != guardian_process.READY:

@@ -9,6 +9,7 @@ from foveate.clock import Clock
 from foveate.errors import DeviceError
 from foveate_drivers.mirrors.base import Angles
 
+_SLICE_S = 1.0  # of a wait: a moment far away is beyond what a condition takes (292 years)
 _EXACT_NS = 2_000_000  # before the moment the wait is by the clock, exact to its 60 us; until then it can be broken
 
 
@@ -23,6 +24,8 @@ class Sender:
         self._clock = clock
         self._send = send
         self._changed = threading.Condition()
+        self._leaving = threading.Lock()  # held while a command leaves
+        self._ending = threading.Event()
         self._waiting: tuple[int, Angles] | None = None
         self._closed = False
         self._failed: DeviceError | None = None
@@ -36,9 +39,11 @@ class Sender:
             self._changed.notify()
 
     def cancel(self) -> None:
-        """What has not left does not leave."""
+        """What has not left does not leave; waits for one that is just leaving, so that the next comes after it."""
         with self._changed:
             self._waiting = None
+        with self._leaving:
+            pass
 
     @property
     def waiting(self) -> bool:
@@ -57,10 +62,10 @@ class Sender:
             self._closed = True
             self._waiting = None
             self._changed.notify()
+        self._ending.set()
         self._thread.join()
 
     def _run(self) -> None:
-        never = threading.Event()
         while True:
             with self._changed:
                 if self._closed:
@@ -71,14 +76,19 @@ class Sender:
                 planned = self._waiting
                 left_ns = planned[0] - self._clock.now_ns()
                 if left_ns > _EXACT_NS:
-                    self._changed.wait((left_ns - _EXACT_NS) / 1e9)
+                    self._changed.wait(min((left_ns - _EXACT_NS) / 1e9, _SLICE_S))
                     continue
-            self._clock.wait_until(planned[0], never)
-            with self._changed:
-                if self._waiting is not planned:
-                    continue
-                self._waiting = None
-            try:
-                self._send(planned[1])
-            except DeviceError as error:
-                self._failed = error
+            self._clock.wait_until(planned[0], self._ending)
+            with self._leaving:
+                self._leave(planned)
+
+    def _leave(self, planned: tuple[int, Angles]) -> None:
+        """Send it, unless it was replaced or cancelled."""
+        with self._changed:
+            if self._waiting is not planned:
+                return
+            self._waiting = None
+        try:
+            self._send(planned[1])
+        except DeviceError as error:
+            self._failed = error

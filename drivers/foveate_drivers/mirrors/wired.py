@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from foveate.clock import Clock
-from foveate.errors import DeviceError, Disconnected, StateError
+from foveate.errors import DeviceError, Disconnected, Interlock, StateError
 from foveate.messages import MirrorState, Stamp
 from foveate_calibration.two_mirror import TwoMirror
 from foveate_drivers.adjustable import Capability, Health, Value
@@ -110,8 +111,12 @@ class WiredMirror(Mirror):
         if self._clock is None:
             return
         self._sender.close()
-        with self._sending, suppress(DeviceError):  # if that fails, nothing more can be done for it from here
-            self._rest()
+        with self._sending:
+            try:
+                self._rest()
+            except DeviceError:  # it does not answer; perhaps it hears
+                with suppress(OSError):
+                    os.write(self._fd, self._park_bytes())
         self.parked = True
         self._guardian.close()
         self._disconnect()
@@ -190,6 +195,10 @@ class WiredMirror(Mirror):
         """Send it there now; None = to rest."""
         assert self._clock is not None
         with self._sending:
+            if angle_rad is not None and self._guard.stopped:  # by another thread since it was admitted
+                raise Interlock(self.uri, "move", "it was stopped by emergency stop; clear it first")
+            self._note_parking()  # before a command that was long in coming
+            self.parked = self.parked and angle_rad is None  # it may go there though the answer is lost
             try:
                 self._guardian.beat()
                 begun_ns = self._clock.now_ns()
@@ -258,4 +267,6 @@ class WiredMirror(Mirror):
 
     def clear(self) -> None:
         self._require("clear")
+        with suppress(DeviceError):
+            self._sender.raise_failure()  # of a command that the stop overtook
         self._guard.stopped = False
