@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import select
+import socket
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from foveate.clock import LiveClock
 from foveate_drivers import dac_protocol
 from foveate_drivers.mirrors import mre2_protocol
 from foveate_drivers.mirrors.dac import DacMirror
+from foveate_drivers.mirrors.etherdream_link import Link
 from foveate_drivers.mirrors.mre2 import Mre2Mirror
 from foveate_drivers.mirrors.wired import WiredMirror
 
@@ -125,6 +127,54 @@ def measure(case: str, turns: int) -> dict[str, dict[str, float]]:
     return {way: summary(blocks[way], blocks["bare"]) for way in blocks}
 
 
+def dac_ways() -> dict[str, Callable[[str], Ask]]:
+    """A ping to an Ether Dream at HOST:PORT; it serves one client at a time, so each way gets one of its own."""
+
+    def bare_socket(address: str) -> Ask:
+        host, _, port = address.rpartition(":")
+        wire = socket.create_connection((host, int(port)), timeout=1.0)
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def reply() -> bytes:
+            data = b""
+            while len(data) < 22:
+                data += wire.recv(22 - len(data))
+            return data
+
+        reply()  # unasked, on connecting
+        return lambda: (wire.send(b"?"), reply())
+
+    def link(address: str) -> Ask:
+        made = Link(f"etherdream:{address}", address, 1.0)
+        return lambda: made.exchange(b"?")
+
+    return {"bare": bare_socket, "foveate": link}
+
+
+def measure_ping(turns: int) -> dict[str, dict[str, float]]:
+    """As `measure`, for the Ether Dream's ping over TCP."""
+    servers, ways = [], {}
+    try:
+        for way, make in dac_ways().items():
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            command = [sys.executable, "-m", "foveate", "emulate", "etherdream", f"port={port}", "announce=0"]
+            servers.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+            assert servers[-1].stdout is not None
+            servers[-1].stdout.readline()
+            ways[way] = make(f"127.0.0.1:{port}")
+        blocks: dict[str, list[list[float]]] = {way: [] for way in ways}
+        for _ in range(turns):
+            for way, ask in ways.items():
+                blocks[way].append(block_us(ask))
+    finally:
+        for server in servers:
+            server.terminate()
+            server.wait()
+    return {way: summary(blocks[way], blocks["bare"]) for way in blocks}
+
+
 def summary(blocks: list[list[float]], base: list[list[float]]) -> dict[str, float]:
     every = np.concatenate(blocks)
     ratios = [statistics.median(a) / statistics.median(b) for a, b in zip(blocks, base, strict=True)]
@@ -141,8 +191,9 @@ def main() -> None:
     options = parser.parse_args()
     results = {}
     print(f"{'':20} {'way':10} {'median us':>10} {'p99 us':>8} {'x bare':>7}")
-    for case in CASES:
-        results[case] = measure(case, 5 if options.quick else 100)
+    turns = 5 if options.quick else 100
+    for case in (*CASES, "etherdream ping"):
+        results[case] = measure(case, turns) if case in CASES else measure_ping(turns)
         for way, figures in results[case].items():
             print(f"{case:20} {way:10} {figures['median_us']:10.0f} {figures['p99_us']:8.0f} "
                   f"{figures['ratio_to_bare']:7.2f}")  # fmt: skip
