@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from foveate.clock import process_ns
-from foveate.errors import DeviceError, Interlock, NotSupported, OutOfRange, ProtocolError, Timeout
+from foveate.errors import DeviceError, Disconnected, Interlock, NotSupported, OutOfRange, ProtocolError, Timeout
 from foveate_drivers.serial_line import SerialLine
 
 VERSION = 1
@@ -91,19 +91,25 @@ class DacBoard:
         self._timeout_ns = round(timeout_s * 1e9)
         self._lock = threading.RLock()
         self._users = 0
+        self._gone: Disconnected | None = None
+        self.connection = 0  # how often it was connected: who opened an earlier one must close and open it
         self._sequence = itertools.cycle(range(1, 65_536))  # 0 is of those who wait for no answer
         self._data = b""
         self._hello: Hello | None = None
 
     def open(self) -> Hello:
-        """Connect, if nobody has. Raises NotFound, Busy, Timeout, ProtocolError."""
+        """Connect, if nobody has, or if the connection was lost. Raises NotFound, Busy, Timeout, ProtocolError."""
         with self._lock:
-            if self._users == 0:
+            if self._users == 0 or self._gone is not None:
+                self._line.close()
                 self._line.open()
+                self._gone, self._data = None, b""
+                self.connection += 1
                 try:
                     self._line.write(b"\n")  # ends what somebody else left half-written
                     self._hello = self._greet()
-                except BaseException:
+                except BaseException as error:
+                    self._gone = error if isinstance(error, Disconnected) else self._line.gone(None)
                     self._line.close()
                     raise
             assert self._hello is not None
@@ -119,6 +125,11 @@ class DacBoard:
 
     def fileno(self) -> int:
         return self._line.fileno()
+
+    def require(self, connection: int) -> None:
+        """Raises Disconnected where the connection of that number was lost."""
+        if connection != self.connection:
+            raise Disconnected(self.uri, "talk", "its board was lost and is connected anew; close and open it")
 
     def _greet(self) -> Hello:
         words = self._hello_words()
@@ -162,11 +173,7 @@ class DacBoard:
     def _words(self, word: str, arguments: tuple[object, ...]) -> tuple[str, ...]:
         with self._lock:
             for attempt in range(_TRIES):
-                seq = next(self._sequence)
-                self.counters["sent"] += 1
-                self.counters["retried"] += attempt > 0
-                self._line.write(line(seq, word, *arguments))
-                reply = self._reply(seq, process_ns() + self._timeout_ns)
+                reply = self._exchange(word, arguments, attempt)
                 if reply is None:
                     continue
                 if reply[:1] == ("ok",):
@@ -175,11 +182,25 @@ class DacBoard:
         waited = f"no answer within {_TRIES * self._timeout_ns / 1e6:g} ms"
         raise Timeout(self.uri, f"do '{word}'", waited)
 
+    def _exchange(self, word: str, arguments: tuple[object, ...], attempt: int) -> tuple[str, ...] | None:
+        if self._gone is not None:
+            raise self._gone
+        seq = next(self._sequence)
+        self.counters["sent"] += 1
+        self.counters["retried"] += attempt > 0
+        try:
+            self._line.write(line(seq, word, *arguments))
+            return self._reply(seq, process_ns() + self._timeout_ns)
+        except Disconnected as error:
+            self._gone = error
+            raise
+
     def _reply(self, seq: int, until_ns: int) -> tuple[str, ...] | None:
         """The words of the reply to a question; None when it does not come in time."""
         spoiled = self.counters["spoiled"]
+        end_ns = until_ns + self._timeout_ns  # of one who talks without a pause
         # a spoiled line was the answer as likely as not: ask again at once, the number tells them apart
-        while self.counters["spoiled"] == spoiled and (data := self._line.read(until_ns)):
+        while self.counters["spoiled"] == spoiled and process_ns() < end_ns and (data := self._line.read(until_ns)):
             *raws, self._data = (self._data + data).split(b"\n")
             self._data = self._data[-4 * LONGEST :]
             found = None

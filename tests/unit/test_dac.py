@@ -27,6 +27,7 @@ from foveate.errors import (
 )
 from foveate.messages import LaserState
 from foveate_drivers import dac_protocol as protocol
+from foveate_drivers.dac_protocol import DacBoard
 from foveate_drivers.emulators.dac import DacEmulator
 from foveate_drivers.emulators.faults import FaultPlan
 from foveate_drivers.lasers.dac import DacLaser
@@ -251,6 +252,49 @@ def test_an_unplugged_board_parks_by_itself_and_goes_dark() -> None:
             laser.emit(0.5)
         assert until(lambda: not emulator.laser.state().emitting)
         assert until(lambda: abs(emulator.mirror.true_angle(emulator.clock.now_ns() / 1e9)).max() < 1e-3)
+
+
+def test_a_board_that_comes_back_serves_each_of_its_devices_once_that_was_opened_again() -> None:
+    with board() as (emulator, mirror, clock), DacLaser(address="x", board=mirror) as laser:
+        laser.open(clock)
+        laser.emit(0.5)
+        emulator.unplug()
+        with pytest.raises(Disconnected):
+            mirror.goto(np.array([0.2, 0.0]))
+        mirror.close()
+        with pytest.raises(NotFound):  # as the engine does while the cable is out
+            mirror.open(clock)
+        mirror.close()
+        emulator.replug()
+        mirror.open(clock)
+        mirror.goto(np.array([0.2, 0.0]))
+        with pytest.raises(Disconnected, match="close and open it"):  # its guardian watches a port that has gone
+            laser.emit(0.5)
+        laser.close()
+        laser.open(clock)
+        assert laser.emit(0.5).emitting
+        mirror.goto(np.array([0.1, 0.0]))
+
+
+def test_a_port_that_talks_without_a_pause_is_not_listened_to_for_ever() -> None:
+    class Flood:
+        def write(self, data: bytes) -> None:
+            pass
+
+        def read(self, until_ns: int) -> bytes:
+            return b"x" * 64 if process_ns() < given_up_ns else b""
+
+    given_up_ns = process_ns() + 3_000_000_000
+    talk = DacBoard("x", 0.01)
+    talk._line = Flood()  # type: ignore[assignment]
+    with pytest.raises(Timeout):
+        talk.ask("pos", count=4)
+    assert process_ns() < given_up_ns
+
+
+def test_a_deadline_below_a_millisecond_is_not_told_to_the_board_as_none() -> None:
+    with board(deadline=0.0004) as (emulator, _, _clock):
+        assert emulator.mirror.deadline_s == 0.001
 
 
 _GRAPH = """

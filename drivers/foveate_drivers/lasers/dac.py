@@ -65,12 +65,13 @@ class DacLaser(LineLaser):
         if self._clock is not None:
             raise StateError(self.uri, "open", "it is open already")
         hello = self._board.open()
+        self._connection = self._board.connection
         try:
             if not hello.laser:
                 raise NotSupported(self.uri, "open", "the board has no laser")
             self._hello, self._gone, self._stopped = hello, None, False
             self._board.ask("laser", 0, count=3)
-            self._board.ask("watch", "laser", round(self.deadline_s * 1e3), count=1)
+            self._board.ask("watch", "laser", max(1, round(self.deadline_s * 1e3)), count=1)
             self._ask_state()
             self._guardian = Guardian(self._board.fileno(), _OFF, self.deadline_s, self.uri)
         except BaseException:
@@ -123,6 +124,7 @@ class DacLaser(LineLaser):
             raise StateError(self.uri, operation, "it is not open")
         if self._gone is not None:
             raise self._gone
+        self._board.require(self._connection)
         return self._clock
 
     def emit(self, power: float) -> LaserState:

@@ -10,6 +10,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
+from foveate.clock import Clock
 from foveate.device import DeviceInfo
 from foveate.errors import NotSupported, OutOfRange
 from foveate.messages import MirrorState
@@ -66,6 +67,7 @@ class DacMirror(WiredMirror):
 
     def _connect(self) -> int:
         hello = self.board.open()
+        self._connection = self.board.connection
         try:
             self._hello = hello
             if hello.axes != 2:
@@ -88,7 +90,12 @@ class DacMirror(WiredMirror):
         return self.board.fileno()
 
     def _watch(self, deadline_s: float) -> None:
-        self.board.ask("watch", "mirror", round(deadline_s * 1e3), count=1)
+        self.board.ask("watch", "mirror", max(1, round(deadline_s * 1e3)) if deadline_s > 0 else 0, count=1)
+
+    def _require(self, operation: str) -> Clock:
+        clock = super()._require(operation)
+        self.board.require(self._connection)
+        return clock
 
     def _disconnect(self) -> None:
         self.board.close()

@@ -63,7 +63,7 @@ class ProLine:
         for _ in range(_TRIES):
             self.line.write(b"\r\nStart\r\nGoPro\r\n")  # noise to a board in pro mode, which its next frame ends
             until_ns, said = process_ns() + self._timeout_ns, b""
-            while said.count(b"OK") < 2 and (data := self.line.read(until_ns)):
+            while said.count(b"OK") < 2 and process_ns() < until_ns and (data := self.line.read(until_ns)):
                 said += data
             self._deframer.reset()
             self.line.write(protocol.set_frame({"x": 0.0, "y": 0.0}))
@@ -122,8 +122,9 @@ class ProLine:
             self.counters["retried"] += attempt > 0
             self.line.write(before + protocol.get_frame(tags + names))
             until_ns, spoiled = process_ns() + self._timeout_ns, self.counters["spoiled"]
+            end_ns = until_ns + self._timeout_ns  # of one who talks without a pause
             # a spoiled frame was the answer as likely as not: ask again at once, the number tells them apart
-            while self.counters["spoiled"] == spoiled and (data := self.line.read(until_ns)):
+            while self.counters["spoiled"] == spoiled and process_ns() < end_ns and (data := self.line.read(until_ns)):
                 for frame in self._deframer.feed(data):
                     values = self._answer(frame, known, len(names))
                     if values is not None:
@@ -192,7 +193,7 @@ class SimpleLine:
             self._write(text)
             until_ns = process_ns() + self._timeout_ns
             replies = self._lines(until_ns)
-            while replies == []:
+            while replies == [] and process_ns() < until_ns + self._timeout_ns:
                 replies = self._lines(until_ns)
             if replies == [b"OK"]:
                 return
@@ -219,7 +220,7 @@ class SimpleLine:
         self._owed += 1
         self._write("foveate?")
         until_ns = process_ns() + self._timeout_ns
-        while self._owed and self._lines(until_ns) is not None:
+        while self._owed and process_ns() < until_ns + self._timeout_ns and self._lines(until_ns) is not None:
             pass
         return not self._owed
 
