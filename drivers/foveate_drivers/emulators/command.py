@@ -36,7 +36,7 @@ _EXAMPLES = """examples:
   foveate emulate launch/rigs/sim_procedural.yaml mirror=mre2,link=/tmp/foveate-mre2 \\
       search=gige,address=127.0.0.1 wide=gige,address=127.0.0.2
                                                   a whole rig: its twins see and move behind real wires
-  foveate run wide_area --set rig=...             see docs/hardware.md
+  foveate run wide_area --rig emulated            then this, elsewhere; docs/hardware.md says more
 """
 
 
