@@ -20,6 +20,8 @@ from foveate import Frame, MirrorState, Recording
 from foveate.cli import main
 from foveate.clock import LiveClock, process_ns
 from foveate.errors import Disconnected, NotFound
+from foveate_drivers.emulators import command as emulate
+from foveate_drivers.emulators.faults import FaultPlan
 from foveate_drivers.mirrors.mre2 import Mre2Mirror
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,3 +150,14 @@ def test_the_search_runs_on_a_rig_of_emulators_by_changing_only_the_rig_file(tmp
     aims = np.array([frame.mirror.angle_rad for frame in frames if frame.mirror is not None])
     assert np.ptp(aims, axis=0).min() > 0.05, "it looked around"
     assert np.mean([frame.image.std() for frame in frames]) > 3, "it saw the town"
+
+
+def test_a_planned_fault_comes_to_each_emulator_of_a_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[FaultPlan] = []
+    monkeypatch.setattr(emulate, "_serve", lambda emulators, *_: plans.extend(e.faults for e in emulators) or 0)
+    rig = tmp_path / "rig.yaml"
+    rig.write_text('foveate: 1\ndevices: {a: "sim:a", b: "sim:b"}\n')
+    assert main(["emulate", str(rig), "a=mre2", "b=mre2", "--fault", "unplug=1s"]) == 0
+    first, second = plans
+    first.unplug_s = None  # it has happened there
+    assert second.unplug_s == 1.0

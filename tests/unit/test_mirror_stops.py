@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 
 from foveate.clock import LiveClock, process_ns
-from foveate.errors import DeviceError, Interlock
+from foveate.errors import DeviceError, Interlock, NotFound, OutOfRange
+from foveate_drivers.emulators.etherdream import EtherDreamEmulator
 from foveate_drivers.emulators.mre2 import Mre2Emulator
+from foveate_drivers.lasers.sim import SimLaser
+from foveate_drivers.mirrors.etherdream import EtherDreamMirror
 from foveate_drivers.mirrors.guardian import Guardian
 from foveate_drivers.mirrors.mre2 import Mre2Mirror
 from foveate_drivers.mirrors.sender import Sender
+from foveate_drivers.mirrors.sim import SimMirror
 
 pytest.importorskip("serial", reason="the MR-E-2 is on a serial port: needs pyserial")
 
@@ -117,3 +121,58 @@ def test_a_guardian_that_cannot_start_is_one_error_and_leaves_nothing_open(monke
     with pytest.raises(DeviceError, match="start its guardian process: Resource temporarily unavailable"):
         Guardian(0, b"", 0.1, "mre2:x")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_an_ether_dream_passes_over_a_command_that_an_emergency_stop_overtook() -> None:
+    with EtherDreamEmulator(port=0, announce=0) as emulator:
+        mirror = EtherDreamMirror(address=emulator.uri.partition(":")[2], deadline=5.0, timeout=1.0)
+        mirror.uri = emulator.uri
+        clock = LiveClock()
+        clock.start()
+        with mirror:
+            mirror.open(clock)
+            with mirror._lock:  # the feeder is busy
+                mirror.goto(OUT)
+                late = mirror._inbox.pop()
+                mirror.estop()
+                mirror._inbox.append(late)  # of a thread that was held up after its command had been admitted
+            assert until(lambda: not mirror._inbox and mirror.settled())
+            assert not mirror.position().angle_rad.any() and not mirror._path.waiting(process_ns())
+
+
+@pytest.mark.parametrize("times", [[], [float("nan")], [float("inf")], [0.01, float("nan")]])
+def test_a_waveform_at_no_times_is_refused_in_one_line(times: list[float]) -> None:
+    mirror = SimMirror()
+    mirror.uri = "sim:x"
+    mirror.open(LiveClock())
+    with pytest.raises(OutOfRange) as told:
+        mirror.stream(times, np.zeros((len(times), 2)))
+    assert "\n" not in str(told.value)
+
+
+def test_odd_angles_powers_and_hosts_are_told_in_one_line() -> None:
+    mirror, laser = SimMirror(), SimLaser()
+    mirror.open(LiveClock())
+    laser.open(LiveClock())
+    with pytest.raises(OutOfRange) as angle:
+        mirror.goto(np.array([["a"], ["b"]]))  # type: ignore[arg-type]
+    with pytest.raises(OutOfRange) as power:
+        laser.emit(np.zeros((2, 2)))  # type: ignore[arg-type]
+    assert "\n" not in str(angle.value) + str(power.value)
+    for address in ("..", "host:²"):
+        with pytest.raises(NotFound):
+            EtherDreamMirror(address=address).open(LiveClock())
+
+
+def test_a_place_beyond_the_twin_is_refused_in_simple_mode_and_the_board_goes_on() -> None:
+    twin = SimMirror(limit=0.1, rate=1e6)
+    with Mre2Emulator(mirror=twin) as emulator:
+        mirror = Mre2Mirror(address=emulator.uri.partition(":")[2], mode="simple", deadline=5.0, timeout=0.2)
+        mirror.uri = emulator.uri
+        clock = LiveClock()
+        clock.start()
+        with mirror:
+            mirror.open(clock)
+            with pytest.raises(OutOfRange):
+                mirror.goto(np.array([0.2, 0.0]))
+            mirror.goto(np.array([0.05, 0.0]))

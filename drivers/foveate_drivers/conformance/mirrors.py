@@ -327,6 +327,8 @@ def check_a_waveform_is_taken_or_refused(bench: Bench[Mirror]) -> None:
         points[7] = math.nan
         expect_error(OutOfRange, lambda: mirror.stream(times.tolist(), points), "a waveform with NaN")
         expect_error(OutOfRange, lambda: mirror.stream([0.2, 0.1], points[:2]), "times that run backwards")
+        expect_error(OutOfRange, lambda: mirror.stream([0.01, math.nan], points[:2]), "a time that is NaN")
+        expect_error(OutOfRange, lambda: mirror.stream([], points[:0]), "a waveform of no points")
 
 
 def check_commands_and_readings_may_cross(bench: Bench[Mirror]) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def _emulator(kind: str, options: dict[str, str], twin: Device | None, faults: F
 
     cls: type[Emulator] = catalog.load("emulators", kind)
     schema = parameters_of(cls)  # type: ignore[arg-type]
-    values: dict[str, Any] = {"faults": faults} if "faults" in schema else {}
+    values: dict[str, Any] = {"faults": replace(faults)} if "faults" in schema else {}  # each notes what has happened
     for name, text in options.items():
         plain = {key for key in schema if key not in ("faults", cls.twin)}
         if name not in plain:

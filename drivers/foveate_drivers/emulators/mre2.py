@@ -129,7 +129,10 @@ class Mre2Emulator(Emulator):
         if min(x, y) < -1:
             return b"OL"
         self._values |= {"x": x, "y": y}
-        self._move()
+        try:
+            self._move()
+        except _Refused:  # beyond what the twin can do
+            return b"OU" if max(x, y) > 0 else b"OL"
         return b"OK"
 
     def _reply(self, frame: protocol.Frame) -> bytes:

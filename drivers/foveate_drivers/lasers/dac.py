@@ -131,7 +131,7 @@ class DacLaser(LineLaser):
         clock = self._require("emit")
         try:
             if not isinstance(power, int | float) or not math.isfinite(power) or not 0 <= power <= 1:
-                raise OutOfRange(self.uri, "power", f"{power!r:.40}", 0, 1)
+                raise OutOfRange(self.uri, "power", " ".join(repr(power).split())[:40], 0, 1)
             if self._stopped:
                 raise Interlock(self.uri, "emit", "it was stopped by emergency stop; clear it first")
             with self._lock:

@@ -85,7 +85,7 @@ class SimLaser(LineLaser):
         with self._lock:
             self._power = 0.0  # until everything has been found good
             if not isinstance(power, int | float) or not math.isfinite(power) or not 0 <= power <= 1:
-                raise OutOfRange(self.uri, "power", f"{power!r:.40}", 0, 1)
+                raise OutOfRange(self.uri, "power", " ".join(repr(power).split())[:40], 0, 1)
             if self._stopped:
                 raise Interlock(self.uri, "emit", "it was stopped by emergency stop; clear it first")
             if self._interlock and power > 0:

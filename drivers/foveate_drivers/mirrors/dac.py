@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -166,7 +167,8 @@ class DacMirror(WiredMirror):
         clock = self._require("stream a waveform")
         self._note_parking()
         points = [self._guard.checked(point) for point in np.atleast_2d(angle_rad)]
-        if len(points) != len(times_s) or any(b <= a for a, b in pairwise((0.0, *times_s))):
+        growing = all(a < b < math.inf for a, b in pairwise((0.0, *times_s)))  # which NaN is not
+        if not points or len(points) != len(times_s) or not growing:
             raise OutOfRange(self.uri, "waveform times", len(times_s), len(points), len(points), "growing numbers")
         if self.deadline_s > 0 and times_s[-1] > self.deadline_s:
             raise OutOfRange(self.uri, "a waveform's length", times_s[-1], 0, self.deadline_s, "s")

@@ -25,15 +25,7 @@ from numpy.typing import NDArray
 
 from foveate.clock import Clock, process_ns
 from foveate.device import DeviceInfo
-from foveate.errors import (
-    Busy,
-    DataLoss,
-    FoveateError,
-    Interlock,
-    OutOfRange,
-    ProtocolError,
-    StateError,
-)
+from foveate.errors import Busy, DataLoss, FoveateError, Interlock, OutOfRange, ProtocolError, StateError
 from foveate.messages import MirrorState, Stamp
 from foveate.node import Unit
 from foveate_calibration.two_mirror import TwoMirror
@@ -188,7 +180,7 @@ class EtherDreamMirror(Mirror):
         now_ns = clock.now_ns()
         angle = self._guard.admit(angle_rad, now_ns)
         begin_ns = process_ns() + max(not_before_ns - now_ns, 0)
-        self._inbox.append(partial(self._path.goto, angle, begin_ns, self._park_ns(begin_ns)))
+        self._command(partial(self._path.goto, angle, begin_ns, self._park_ns(begin_ns)))
         return MirrorState(Stamp(now_ns), angle, True, "command")
 
     def stream(self, times_s: Sequence[float], angle_rad: NDArray[np.float64]) -> None:
@@ -206,7 +198,11 @@ class EtherDreamMirror(Mirror):
         self._guard.admit(places[0], clock.now_ns())
         begin_ns = process_ns() + self._ahead_ns  # points before this are on their way
         times_ns = begin_ns + np.rint(times * 1e9).astype(np.int64)
-        self._inbox.append(partial(self._path.follow, times_ns, places, begin_ns, self._park_ns(int(times_ns[-1]))))
+        self._command(partial(self._path.follow, times_ns, places, begin_ns, self._park_ns(int(times_ns[-1]))))
+
+    def _command(self, begin: Callable[[], None]) -> None:
+        """Hand it to the feeder, which passes over what an emergency stop overtook."""
+        self._inbox.append(lambda: None if self._guard.stopped else begin())
 
     def park(self) -> None:
         self._ready("park")

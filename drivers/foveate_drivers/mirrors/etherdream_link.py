@@ -21,11 +21,13 @@ class Link:
         """
         self._uri = uri
         host, _, digits = address.partition(":")
-        port = int(digits) if digits.isdigit() else wire.TCP_PORT
-        if not host or (digits and not digits.isdigit()) or port > 65535:
+        port = int(digits) if digits.isdecimal() else wire.TCP_PORT
+        if not host or (digits and not digits.isdecimal()) or port > 65535:
             raise NotFound(uri, "open", f"'{address}' is not HOST or HOST:PORT")
         try:
             self._socket = socket.create_connection((host, port), timeout=_CONNECT_S)
+        except UnicodeError:
+            raise NotFound(uri, "open", f"'{host}' is no name of a host") from None
         except OSError as error:
             why = error.strerror or str(error) or "no answer"
             raise NotFound(uri, "open", f"nothing answers at {host}:{port}: {why}") from None

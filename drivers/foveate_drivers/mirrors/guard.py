@@ -85,7 +85,7 @@ class Guard:
         try:
             angle = np.asarray(angle_rad, np.float64)
         except (TypeError, ValueError):
-            raise OutOfRange(self.uri, "angles", f"{angle_rad!r:.60}", -1, 1, "rad") from None
+            raise OutOfRange(self.uri, "angles", " ".join(repr(angle_rad).split())[:60], -1, 1, "rad") from None
         axes = len(self.limit_rad)
         if angle.shape != (axes,):
             raise OutOfRange(self.uri, "angles", f"an array of shape {angle.shape}", axes, axes, "axes")

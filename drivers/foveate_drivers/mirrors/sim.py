@@ -153,7 +153,8 @@ class SimMirror(Mirror):
     def stream(self, times_s: Sequence[float], angle_rad: NDArray[np.float64]) -> None:
         now_ns = self._now_ns("stream a waveform")
         points = [self._guard.checked(point) for point in np.atleast_2d(angle_rad)]
-        if len(points) != len(times_s) or any(b <= a for a, b in pairwise(times_s)):
+        growing = all(a < b < math.inf for a, b in pairwise((-math.inf, *times_s)))  # which NaN is not
+        if not points or len(points) != len(times_s) or not growing:
             raise OutOfRange(self.uri, "waveform times", len(times_s), len(points), len(points), "growing numbers")
         self._guard.admit(points[0], now_ns)
         with self._lock:
