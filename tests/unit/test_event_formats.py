@@ -20,6 +20,7 @@ from foveate.clock import VirtualClock
 from foveate.errors import EndOfStream, FoveateError, NotFound, ProtocolError, RecordingError
 from foveate.messages import Events
 from foveate_drivers.events.files import EventFile
+from foveate_drivers.events.log import LogEventCamera
 from foveate_logbook.formats import event_packets
 from foveate_logbook.formats.events import (
     aedat4,
@@ -610,6 +611,24 @@ def test_a_loop_goes_on_in_time_with_a_new_epoch(tmp_path: Path) -> None:
     packets = played(EventFile(address=path, loop=True), 12)
     assert len(packets) == 12 and {p.epoch for p in packets} >= {0, 1, 2}
     assert np.array_equal(np.diff([p.stamp.t_ns for p in packets]), [10_000_000] * 11)
+
+
+def test_a_log_of_events_that_loops_keeps_its_pace(tmp_path: Path) -> None:
+    block = made(1, 3000)
+    camera, clock = LogEventCamera(address=written(tmp_path, "EVT2", block).path, loop=True), VirtualClock()
+    camera.open(clock)
+    t, epochs = [], []
+    while len(t) < 2.5 * block.t_ns.size:
+        clock.advance(camera.due_ns())
+        packet = camera.read(1.0)
+        t.extend(packet.t_ns.tolist())
+        epochs.append(packet.epoch)
+    camera.close()
+    span = np.ptp(block.t_ns)
+    for turn in (0, 1):
+        begin = turn * block.t_ns.size
+        assert np.ptp(t[begin : begin + block.t_ns.size]) == pytest.approx(span, abs=2000)
+    assert epochs == sorted(epochs) and set(epochs) == {0, 1, 2}
 
 
 def test_a_size_that_the_file_does_not_say_is_found_or_given(tmp_path: Path) -> None:

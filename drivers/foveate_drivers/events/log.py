@@ -63,17 +63,15 @@ class LogEventCamera(EventCamera):
         """From the first packet, whose first event was at `now_ns`."""
         assert self._log is not None and self._topic is not None
         self._packets = self._log.messages([self._topic])
-        self._shift_ns = 0
-        self._fetch()
-        if self._next is not None:
-            self._shift_ns = now_ns - int(self._next.t_ns[0])
-            self._next = self._moved(self._next)
-            self._due_ns = int(self._next.t_ns[-1])
+        self._fetch(now_ns)
 
-    def _fetch(self) -> None:
+    def _fetch(self, begin_ns: int | None = None) -> None:
+        """The next packet on the pipeline's clock; `begin_ns`: when the first of a turn began."""
         self._next = None
         for _, _, message in self._packets:
             if isinstance(message, Events) and message.t_ns.size:
+                if begin_ns is not None:
+                    self._shift_ns = begin_ns - int(message.t_ns[0])
                 self._next = self._moved(message)
                 self._due_ns = int(self._next.t_ns[-1])
                 return
