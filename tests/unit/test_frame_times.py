@@ -53,6 +53,23 @@ def test_frames_without_a_time_are_stamped_by_their_arrival_with_a_sigma_that_sa
     assert (received_ns, stamp.t_ns, stamp.sigma_ns, epoch) == (50 * MS, 49 * MS, 10 * MS, 0)
 
 
+def test_frames_that_were_on_their_way_when_settings_changed_are_no_jump_of_the_clock() -> None:
+    """Exposure and gain are set together, and each asks what the exposure is now."""
+    clock, times, epochs = VirtualClock(), FrameTimes(False), set()
+    times.exposed(2 * MS)
+    for i in range(40):
+        if i == 20:
+            times.exposed(30 * MS)
+            times.exposed(30 * MS)
+        exposure_ns = 2 * MS if i < 22 else 30 * MS
+        begin_ns = (i + 1) * 50 * MS
+        clock.advance(begin_ns + exposure_ns + 3 * MS)
+        _, stamp, epoch = times.of(begin_ns + 5_000 * MS, 0, clock, None)
+        epochs.add(epoch)
+    assert epochs == {0}
+    assert abs(stamp.t_ns - begin_ns - 18 * MS) < MS
+
+
 @pytest.mark.skipif(find_library("aravis-0.8") is None, reason="needs libaravis-0.8 (Debian: libaravis-0.8-0)")
 def test_stamps_through_a_real_wire_are_those_of_the_exposures(tmp_path: Path) -> None:
     """Readout and transfer take more than 4 ms; a computer that is busy may add to what is left of it."""

@@ -29,9 +29,14 @@ class FrameTimes:
         self._offset_read_ns = self._wall_offset_ns = 0
 
     def exposed(self, exposure_ns: int) -> None:
-        """The exposure is so long from now on, or from a frame or two on."""
-        self._exposure_before_ns, self._exposure_ns = self._exposure_ns, exposure_ns
-        self._settling = _SETTLING_FRAMES
+        """The exposure is so long from now on, or from a frame or two on; told again, nothing changes."""
+        if exposure_ns == self._exposure_ns:
+            return
+        if self._exposure_ns:  # frames may be on their way that were exposed as before, or before that
+            before_ns = self._exposure_before_ns if self._settling else self._exposure_ns
+            self._exposure_before_ns = min(self._exposure_ns, before_ns)
+            self._settling = _SETTLING_FRAMES
+        self._exposure_ns = exposure_ns
 
     def compare(self, read: Callable[[Clock], Reading | None], clock: Clock) -> None:
         """Read the camera's clock where that helps: before the first frame, now and then, and after a jump."""
