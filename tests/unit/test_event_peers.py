@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import subprocess
@@ -414,3 +415,35 @@ def test_a_silent_sender_is_a_timeout() -> None:
         with pytest.raises(Timeout, match=r"no packet within 0\.1 s"):
             camera.read(0.1)
         camera.close()
+
+
+def test_a_sender_of_nothing_but_noise_is_a_timeout_too() -> None:
+    """It fills the connection faster than noise can be searched."""
+    noise, stopped = np.random.default_rng(0).bytes(1 << 20), threading.Event()
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def send() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(aedat4_write.head(320, 240, "x"))
+                while not stopped.is_set():
+                    connection.sendall(noise)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        camera = DvStream(address=f"127.0.0.1:{server.getsockname()[1]}")
+        camera.open(LiveClock())
+        closing = threading.Timer(5.0, camera.close)
+        closing.start()
+        try:
+            with pytest.raises(Timeout):
+                camera.read(0.1)
+            assert camera.health().state == "degraded"
+        finally:
+            closing.cancel()
+            closing.join()
+            stopped.set()
+            camera.close()
+            thread.join()

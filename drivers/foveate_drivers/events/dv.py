@@ -124,15 +124,17 @@ class DvStream(EventCamera):
     def read(self, timeout_s: float) -> Events:
         if self._socket is None or self._clock is None:
             raise StateError(self.uri, "read", "it is not open")
-        until_ns = process_ns() + round(timeout_s * 1e9)
+        until_ns, waited = process_ns() + round(timeout_s * 1e9), False
         while True:
             events = self._next()
             if events is not None:
                 return events
             if self._gone:
                 raise Disconnected(self.uri, "read", self._gone)
-            if not self._receive(until_ns):
+            # a sender of nothing but noise is never silent
+            if (waited and process_ns() >= until_ns) or not self._receive(until_ns):
                 raise Timeout(self.uri, "read", f"no packet within {timeout_s:g} s")
+            waited = True
 
     def _next(self) -> Events | None:
         """The events of the oldest whole packet that has arrived; others and damaged ones are passed over."""
