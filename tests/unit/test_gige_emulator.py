@@ -215,6 +215,17 @@ def test_an_address_that_is_taken_is_busy(emulator: GigeEmulator) -> None:
         GigeEmulator(address=ADDRESS).start()
 
 
+def test_what_is_asked_of_no_stream_does_not_stop_it(emulator: GigeEmulator, application: Application) -> None:
+    """Packets of a block before a stream has an address, and test packets shorter than their own headers."""
+    assert application.write(reg.CONTROL, 2) == 0
+    resend = struct.pack(">HHII", 0, 1, 1, 2)
+    packet = gvcp.HEADER.pack(gvcp.COMMAND_KEY, 0, gvcp.RESEND, len(resend), 7) + resend
+    application.socket.sendto(packet, (ADDRESS, gvcp.PORT))
+    assert application.ask(gvcp.DISCOVERY)[0] == 0
+    assert application.write(reg.STREAM_PACKET, reg.FIRE_TEST | 5) == 0
+    assert application.ask(gvcp.DISCOVERY)[0] == 0
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.one_of(

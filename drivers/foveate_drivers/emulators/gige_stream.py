@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections import Counter, deque
@@ -81,12 +82,13 @@ class Sender:
                 self._counts["packets sent again"] += len(wanted)
                 self._send(sent, wanted)
                 return
-        self._socket.sendto(_head(_UNAVAILABLE, number, _PAYLOAD << 24 | first), self.target)
+        with contextlib.suppress(OSError):  # nobody listens there, or no stream was asked for yet
+            self._socket.sendto(_head(_UNAVAILABLE, number, _PAYLOAD << 24 | first), self.target)
 
     def fire_test(self, size: int) -> None:
         """A packet of that size (with IP and UDP), to find out whether the network carries it."""
         try:
-            self._socket.sendto(bytes(size - 28), self.target)
+            self._socket.sendto(bytes(max(size - 28, 0)), self.target)
         except OSError:
             pass  # too large for this network: it does not arrive, which is the answer
 
