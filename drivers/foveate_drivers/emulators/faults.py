@@ -10,6 +10,8 @@ import numpy as np
 from foveate.errors import FoveateError
 from foveate.quantity import parse_duration_ns
 
+_PROBABILITIES = ("drop", "delay", "garbage", "nak")
+
 
 class BadFault(FoveateError):
     """A fault that cannot be read."""
@@ -68,6 +70,10 @@ class FaultPlan:
                     plan[timed] = sign * parse_duration_ns(value.removeprefix("-")) / 1e9
                 elif name in known:
                     plan[name] = int(value) if name in ("seed", "first_id") else float(value)
+                    if name in _PROBABILITIES and not 0 <= plan[name] <= 1:
+                        raise BadFault(f"fault '{text}': a probability is within 0 to 1; write times as 20ms")
+                elif timed in known:
+                    raise BadFault(f"fault '{text}': a time needs its unit, such as {name}=5s")
                 else:
                     raise BadFault(f"unknown fault '{name}'; known: {', '.join(sorted(known))}")
             except ValueError as error:

@@ -170,7 +170,7 @@ class PtyWire:
         if plan.unplug_s is None:
             return
         now_s = (process_ns() - self._started_ns) / 1e9
-        if now_s >= plan.unplug_s + (plan.replug_s or 1e12):
+        if now_s >= plan.unplug_s + (1e12 if plan.replug_s is None else plan.replug_s):
             plan.unplug_s = None
             self.plug()
         elif now_s >= plan.unplug_s:
