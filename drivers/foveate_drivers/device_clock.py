@@ -19,7 +19,7 @@ _MOST_SKEW = 500e-6  # of any two clocks; crystals are within 100 ppm
 _COMMON_SKEW, _SURE_SKEW = 50e-6, 2e-6  # what may be left of it before and after the line is known
 _COMPARABLE_NS = 60_000_000_000
 _LATCH_AGING = 10e-6  # by so much a second a reading of the clock gets worse
-_YOUNG_BLOCKS = 3
+_YOUNG_BLOCKS, _YOUNG_NS = 3, 50_000_000  # until then the first data may have been as late as this
 _LATE_BLOCKS = 3  # seconds of data without one near the line tell of a jump back
 _LATE_NS = 20_000_000
 _RESOLUTION_NS = 1000.0  # no clock of a camera is better
@@ -129,7 +129,7 @@ class DeviceClock:
         expected, _ = self._line(device)
         excess = arrived_ns - device - expected
         young = len(self._blocks) <= _YOUNG_BLOCKS  # the line is vague as long as it rests on few data
-        if excess < -(_EARLY_NS + _MOST_SKEW * passed + (20 * self._excess_ns if young else 0)):
+        if excess < -(_EARLY_NS + _MOST_SKEW * passed + (max(20 * self._excess_ns, _YOUNG_NS) if young else 0)):
             return True
         if excess < _LATE_NS + 10 * self._excess_ns:
             self._late = device

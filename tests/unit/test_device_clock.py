@@ -144,3 +144,10 @@ def test_a_stall_of_the_reader_is_not_a_jump() -> None:
     mapped = run(DeviceClock(), device, np.maximum.accumulate(arrival))
     assert mapped[-1].epoch == 0
     assert np.abs(np.array([m.t_ns for m in mapped]) - true - DELAY_NS)[120 * 5 :].max() < 100_000
+
+
+def test_first_data_that_were_late_are_no_jump() -> None:
+    for late_ns in (5_000_000, 30_000_000, 45_000_000):
+        _, device, arrival = stream(10, jitter_ns=2e5)
+        arrival[:4] = arrival[:4] + late_ns
+        assert run(DeviceClock(), device, np.maximum.accumulate(arrival))[-1].epoch == 0
