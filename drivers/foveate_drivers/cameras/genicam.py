@@ -243,10 +243,10 @@ class GenicamCamera(Camera):
                     raise StateError(self.uri, "read", "it was stopped by another thread")
                 block = self._pop(max(min(_SLICE_NS, end_ns - process_ns()), 0))
                 frame = self._frame(block, clock) if block is not None else None
-            now_ns = process_ns()
-            if frame is not None:
-                self._look(now_ns, clock)
-                return frame
+                now_ns = process_ns()
+                if frame is not None:
+                    self._look(now_ns, clock)  # it asks the camera, which `close` must not pull away meanwhile
+                    return frame
             if block is not None:
                 continue
             self._check_alive(now_ns - self._heard_ns)
