@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import socket
 import struct
@@ -250,3 +251,9 @@ def test_the_pattern_tells_its_number() -> None:
         assert number_in(pattern._picture(number)) == number
     assert number_in(np.full((16, 160), 77, np.uint8)) == -1
     assert number_in(np.zeros((4, 4), np.uint8)) == -1
+
+
+def test_a_pulse_that_finds_no_way_leaves_no_socket_open() -> None:
+    with pytest.raises(OSError):
+        gvcp.Pulse("255.255.255.255", 1, 1)  # everybody: a socket must be told that it may
+    gc.collect()  # an open one were a warning here

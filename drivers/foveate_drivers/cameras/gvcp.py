@@ -34,10 +34,14 @@ class Pulse:
     """
 
     def __init__(self, address: str, answer_ns: int, tries: int) -> None:
-        """`answer_ns`: how long one answer may take; the camera is given up after `tries` without one."""
+        """`answer_ns`: how long one answer may take; it is given up after `tries` without one. Raises OSError."""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._socket.connect((address, PORT))
+        try:
+            self._socket.connect((address, PORT))
+        except OSError:
+            self._socket.close()
+            raise
         self._answer_ns = answer_ns
         self._tries = tries
         self._asked = 0  # questions since the last answer
