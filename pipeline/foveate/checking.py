@@ -209,7 +209,7 @@ class Checker:
     @staticmethod
     def _reason(parameter: Parameter, problem: Any) -> str:
         if problem["type"] == "missing" or problem["type"].endswith(("_type", "_parsing")):
-            return f"it must be {parameter.type_text()}"
+            return f"it must be {parameter.type_text()}{f', in {parameter.unit}' if parameter.unit else ''}"
         text = str(problem["msg"])
         for start in ("Input ", "Value error, "):
             text = text.removeprefix(start)

@@ -20,6 +20,7 @@ from foveate.station import RECORDER, Recorder, Station, ledgers, stations
 from foveate.supervision import Supervisor
 
 ExecutorName = Literal["live", "virtual"]
+_REOPEN_NS = 200_000_000  # two nodes that one device fails ask for it to be opened again a moment apart
 _START_AFTER_NS = 10_000_000  # creating the recording takes 2 ms; then the first message of a source is not late
 
 
@@ -125,6 +126,8 @@ class Run:
         self._recorder: Recorder | None = None
         self._connect(None)
         self._open_devices = open_devices
+        self._reopening = threading.Lock()
+        self._reopened_ns: dict[str, int] = {}
         costs = {name: spec.cost_ns for name, spec in graph.nodes.items()}
         self.executor: Executor = (
             LiveExecutor(self.clock) if isinstance(self.clock, LiveClock)
@@ -159,12 +162,18 @@ class Run:
         self.trouble(f"node '{node}' failed: {what}")
 
     def _reopen(self, error: BaseException) -> None:
-        """Close and open the device that an error came from. Raises DeviceError."""
-        if isinstance(error, DeviceError) and self._open_devices:
+        """Close and open the device that an error came from, once for all nodes that it failed. Raises DeviceError."""
+        if not isinstance(error, DeviceError) or not self._open_devices:
+            return
+        with self._reopening:
+            now_ns = self.clock.now_ns()
+            if now_ns - self._reopened_ns.get(error.uri, -_REOPEN_NS) < _REOPEN_NS:
+                return
             for device in self.devices.values():
                 if device.uri == error.uri:
                     device.close()
                     device.open(self.clock)
+            self._reopened_ns[error.uri] = self.clock.now_ns()
 
     def execute(self, duration_ns: int | None = None) -> Result:
         """Run to the end. A failure of a node or device is in the result, not raised."""

@@ -94,8 +94,8 @@ class GigeCamera(GenicamCamera):
             nodes = AravisNodes(aravis, device)
             told = nodes_info(self.uri, nodes)
             self._info = replace(told, simulated=(told.vendor, told.model) in _SIMULATED)
-            if nodes.kind("GevGVSPExtendedIDMode") and nodes.get("GevGVSPExtendedIDMode") == "On":
-                self._id_modulus = 2**64 - 1
+            wide = nodes.kind("GevGVSPExtendedIDMode") and nodes.get("GevGVSPExtendedIDMode") == "On"
+            self._id_modulus = 2**64 - 1 if wide else 65535
             aravis.c.arv_camera_gv_set_packet_size_adjustment(self._camera, 0)  # it is set below, once
             if self._packet_size is None:
                 aravis.call("arv_camera_gv_auto_packet_size", self._camera, doing="find a packet size")

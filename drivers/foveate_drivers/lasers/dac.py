@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
+from numbers import Real
 from typing import Annotated
 
 from annotated_types import Gt, Le
@@ -130,7 +131,7 @@ class DacLaser(LineLaser):
     def emit(self, power: float) -> LaserState:
         clock = self._require("emit")
         try:
-            if not isinstance(power, int | float) or not math.isfinite(power) or not 0 <= power <= 1:
+            if not isinstance(power, Real) or not math.isfinite(power) or not 0 <= power <= 1:
                 raise OutOfRange(self.uri, "power", " ".join(repr(power).split())[:40], 0, 1)
             if self._stopped:
                 raise Interlock(self.uri, "emit", "it was stopped by emergency stop; clear it first")

@@ -169,8 +169,8 @@ class SimMirror(Mirror):
         self._guard.parked()
 
     def estop(self) -> None:
+        self._guard.stopped = True  # before: a command of another thread is not to come in between
         self.park()
-        self._guard.stopped = True
 
     def clear(self) -> None:
         self._now_ns("clear")
