@@ -71,7 +71,9 @@ DRIVERS = {"sim": sim, "sim in real time": live_sim, "file": video, "images": fo
 
 
 @pytest.mark.parametrize("check", checks(suite), ids=lambda check: check.__name__)
-@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    "driver", [pytest.param(name, marks=pytest.mark.heavy if "real" in name else ()) for name in DRIVERS]
+)
 def test_conformance(driver: str, check: Check, tmp_path: Path) -> None:
     cable = Cable()
 

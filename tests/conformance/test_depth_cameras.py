@@ -220,7 +220,7 @@ BENCHES: dict[str, Callable[[], Any]] = {
 }
 
 
-SLOW = ("sim with images in real time", "realsense")  # 5 s each; what is left has both clocks, and images
+SLOW = ("sim with images in real time", "realsense", "realsense with colour")  # 5 s each, in real time
 
 
 @pytest.mark.parametrize("check", checks(suite), ids=lambda check: check.__name__)

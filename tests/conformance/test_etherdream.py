@@ -110,6 +110,7 @@ def steady(**options: object) -> Callable[[Callable[..., None]], Callable[..., N
     return decorate
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("check", checks(suite), ids=lambda check: check.__name__)
 def test_what_every_mirror_does(check: Check) -> None:
     for last in (False, False, True):

@@ -51,7 +51,7 @@ BENCHES: dict[str, Callable] = {
 
 @pytest.mark.parametrize("check", checks(suite), ids=lambda check: check.__name__)
 @pytest.mark.parametrize(
-    "driver", [pytest.param(name, marks=pytest.mark.heavy if "real" in name else ()) for name in BENCHES]
+    "driver", [pytest.param(name, marks=pytest.mark.heavy if name != "sim" else ()) for name in BENCHES]
 )
 def test_conformance(driver: str, check: Check) -> None:
     with BENCHES[driver]() as bench:

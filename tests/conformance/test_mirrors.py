@@ -190,6 +190,7 @@ def test_mir2_no_command_takes_the_twin_beyond_its_limits(commands: list[tuple[f
     assert np.abs(reached).max() <= mirror.limit_rad.max() * 1.02
 
 
+@pytest.mark.heavy
 def test_mir2_a_million_commands_at_the_guard() -> None:
     """The check at every mirror's input, as many times as the contract asks."""
     mirror, _ = open_twin()

@@ -117,10 +117,11 @@ def poll(kind: str, faults: FaultPlan, polls: int, timeout: float) -> dict[str, 
 
 
 @pytest.mark.parametrize("kind", QUICK)
-def test_mir1_ten_thousand_polls_with_a_third_of_the_replies_spoiled_give_no_wrong_angle(kind: str) -> None:
-    count = poll(kind, FaultPlan(garbage=0.3, seed=5), 10_000, timeout=0.002)
-    assert count["wrong"] == 0 and count["spoiled"] > 2500
-    assert count["good"] > 8000
+@pytest.mark.parametrize("polls", [2_000, pytest.param(10_000, marks=pytest.mark.heavy)])
+def test_mir1_polls_with_a_third_of_the_replies_spoiled_give_no_wrong_angle(kind: str, polls: int) -> None:
+    count = poll(kind, FaultPlan(garbage=0.3, seed=5), polls, timeout=0.002)
+    assert count["wrong"] == 0 and count["spoiled"] > polls / 4
+    assert count["good"] > 0.8 * polls
 
 
 @pytest.mark.parametrize("kind", QUICK)
