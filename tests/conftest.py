@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from foveate.messages import Message, ProbabilityMap, Stamp
 from foveate.node import Node, schema_of
 from foveate.queues import Policy
 from foveate.station import Recorder
+from foveate_drivers.conformance.suite import Skipped
 
 settings.register_profile("house", deadline=None)  # no test fails by the clock
 settings.load_profile("house")
@@ -29,6 +30,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "data" in item.keywords:
             item.add_marker(pytest.mark.skip(reason=f"needs the folder {SHARED.name} beside the checkout"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    """A conformance check that cannot be made on a device skips its test, with the reason."""
+    try:
+        return (yield)
+    except Skipped as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

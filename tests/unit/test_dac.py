@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,30 +32,13 @@ from foveate_drivers.emulators.faults import FaultPlan
 from foveate_drivers.lasers.dac import DacLaser
 from foveate_drivers.mirrors.dac import DacMirror
 from foveate_drivers.mirrors.sim import SimMirror
+from tests.boards import driven, until
 
 pytest.importorskip("serial", reason="a DAC board is on a serial port: needs pyserial")
 
 
-@contextmanager
-def board(faults: FaultPlan | None = None, sensor: bool = True, **options: object) -> Iterator[tuple]:
-    """An emulator, and an open driver behind its pty on a clock that runs; patient, for the computer may be busy."""
-    options = {"deadline": 1.0, "timeout": 0.2, **options}
-    with DacEmulator(faults=faults, sensor=sensor) as emulator:
-        mirror = DacMirror(address=emulator.uri.partition(":")[2], **options)  # type: ignore[arg-type]
-        mirror.uri = emulator.uri
-        clock = LiveClock()
-        clock.start()
-        with mirror:
-            mirror.open(clock)
-            yield emulator, mirror, clock
-
-
-def until(happened, timeout_s: float = 2.0) -> bool:  # type: ignore[no-untyped-def]
-    end_ns = process_ns() + round(timeout_s * 1e9)
-    while process_ns() < end_ns:
-        if happened():
-            return True
-    return False
+def board(faults: FaultPlan | None = None, sensor: bool = True, **options: object) -> AbstractContextManager[tuple]:
+    return driven(DacEmulator(faults=faults, sensor=sensor), DacMirror, **options)
 
 
 def wait(clock: LiveClock, seconds: float) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -21,30 +20,15 @@ from foveate_drivers.mirrors.guardian import Guardian
 from foveate_drivers.mirrors.mre2 import Mre2Mirror
 from foveate_drivers.mirrors.sender import Sender
 from foveate_drivers.mirrors.sim import SimMirror
+from tests.boards import driven, until
 
 pytest.importorskip("serial", reason="the MR-E-2 is on a serial port: needs pyserial")
 
 OUT = np.array([0.1, 0.05])
 
 
-@contextmanager
-def board() -> Iterator[tuple[Mre2Emulator, Mre2Mirror, LiveClock]]:
-    with Mre2Emulator() as emulator:
-        mirror = Mre2Mirror(address=emulator.uri.partition(":")[2], deadline=5.0, timeout=0.2)
-        mirror.uri = emulator.uri
-        clock = LiveClock()
-        clock.start()
-        with mirror:
-            mirror.open(clock)
-            yield emulator, mirror, clock
-
-
-def until(happened, timeout_s: float = 2.0) -> bool:  # type: ignore[no-untyped-def]
-    end_ns = process_ns() + round(timeout_s * 1e9)
-    while process_ns() < end_ns:
-        if happened():
-            return True
-    return False
+def board() -> AbstractContextManager[tuple]:
+    return driven(Mre2Emulator(), Mre2Mirror, deadline=5.0)
 
 
 def in_thread(act) -> threading.Thread:  # type: ignore[no-untyped-def]

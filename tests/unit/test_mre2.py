@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -14,36 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.clock import LiveClock, process_ns
+from foveate.clock import LiveClock
 from foveate.errors import Busy, Disconnected, NotFound, NotSupported, OutOfRange, StateError, Timeout
 from foveate_drivers.emulators.faults import FaultPlan
 from foveate_drivers.emulators.mre2 import Mre2Emulator
 from foveate_drivers.mirrors import mre2_protocol as protocol
 from foveate_drivers.mirrors.mre2 import Mre2Mirror
+from tests.boards import driven, until
 
 pytest.importorskip("serial", reason="the MR-E-2 is on a serial port: needs pyserial")
 
 
-@contextmanager
-def board(mode: str = "pro", faults: FaultPlan | None = None, **options: object) -> Iterator[tuple]:
-    """An emulator, and an open driver behind its pty on a clock that runs; patient, for the computer may be busy."""
-    options = {"deadline": 1.0, "timeout": 0.2, **options}
-    with Mre2Emulator(faults=faults) as emulator:
-        mirror = Mre2Mirror(address=emulator.uri.partition(":")[2], mode=mode, **options)  # type: ignore[arg-type]
-        mirror.uri = emulator.uri
-        clock = LiveClock()
-        clock.start()
-        with mirror:
-            mirror.open(clock)
-            yield emulator, mirror, clock
-
-
-def until(happened, timeout_s: float = 2.0) -> bool:  # type: ignore[no-untyped-def]
-    end_ns = process_ns() + round(timeout_s * 1e9)
-    while process_ns() < end_ns:
-        if happened():
-            return True
-    return False
+def board(mode: str = "pro", faults: FaultPlan | None = None, **options: object) -> AbstractContextManager[tuple]:
+    return driven(Mre2Emulator(faults=faults), Mre2Mirror, mode=mode, **options)
 
 
 def test_frames_are_those_of_the_documented_traces() -> None:

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.clock import LiveClock
 from foveate.errors import DeviceError
 from foveate_drivers import dac_protocol as protocol
-from foveate_drivers.emulators.base import Emulator
+from foveate_drivers.emulators.board import MirrorBoard
 from foveate_drivers.emulators.faults import FaultPlan
-from foveate_drivers.emulators.pty_wire import PtyWire
 from foveate_drivers.lasers.sim import SimLaser
 from foveate_drivers.mirrors.base import Angles
 from foveate_drivers.mirrors.sim import SimMirror
@@ -24,7 +22,7 @@ _LOGGED = 1000
 _STILL_RAD = 5e-5  # in a millisecond
 
 
-class DacEmulator(Emulator):
+class DacEmulator(MirrorBoard):
     """Speaks `dac_protocol`; `strobe` is the camera's exposure that has ended, `laser.interlock` the door.
 
     Where a simulated camera looks through the twin, its exposures strobe by themselves.
@@ -34,45 +32,30 @@ class DacEmulator(Emulator):
     nanoseconds of the emulator's clock.
     """
 
-    twin = "mirror"
+    name = "dac"
 
     def __init__(
         self, *, mirror: SimMirror | None = None, link: Path | None = None, faults: FaultPlan | None = None,
         sensor: bool = True,
     ) -> None:  # fmt: skip
         """`sensor`: the board measures where the mirror is."""
-        self.link = link
-        self.faults = faults or FaultPlan()
-        self.clock = LiveClock()
-        self.mirror = mirror or SimMirror(scanner="galvo5", limit=0.35, rate=1e6)
+        super().__init__(mirror or SimMirror(scanner="galvo5", limit=0.35, rate=1e6), link, faults)
         self.laser = SimLaser()
         self.laser.uri = "sim:dac"
         self.log: deque[tuple[int, float, float]] = deque(maxlen=_LOGGED)
         self.triggers: deque[int] = deque(maxlen=_LOGGED)
         self.light: deque[tuple[int, float]] = deque(maxlen=_LOGGED)
         self.largest = 0.0
-        self.accepted = 0
         self._sensor = sensor
-        self._wire: PtyWire | None = None
-        self._owns = False
         self._data = b""
-        self._asked = self._refused = 0
 
-    def start(self) -> None:
-        if not self.clock.started:
-            self.clock.start()
-        if not self.mirror.uri:
-            self.mirror.uri = "sim:dac"
-        try:
-            self.mirror.position()
-        except DeviceError:
-            self.mirror.open(self.clock)
-            self._owns = True
+    def _power_on(self) -> None:
         self.laser.open(self.clock)
         self._reset()
-        self._wire = PtyWire("dac", self.link, self.faults, self._heard)
-        self._wire.start()
-        self.uri = f"dac:{self._wire.path}"
+
+    def stop(self) -> None:
+        super().stop()
+        self.laser.close()
 
     def _reset(self) -> None:
         """As after power on."""
@@ -83,27 +66,6 @@ class DacEmulator(Emulator):
         self._begun_ns = self.clock.now_ns()
         self._stopped = False
         self._wave: list[tuple[int, Angles]] = []
-
-    def stop(self) -> None:
-        if self._wire is not None:
-            self._wire.stop()
-        self.laser.close()
-        if self._owns:
-            self.mirror.close()
-            self._owns = False
-
-    def unplug(self) -> None:
-        """The cable is pulled; the board keeps its power from elsewhere and goes on by itself."""
-        assert self._wire is not None
-        self._wire.unplug()
-
-    def replug(self) -> None:
-        assert self._wire is not None
-        self._wire.plug()
-
-    def counters(self) -> dict[str, int]:
-        wire = self._wire.counters if self._wire is not None else {}
-        return {"asked": self._asked, "moves": self.accepted, "refused": self._refused, **wire}
 
     def strobe(self) -> None:
         """An exposure has ended: what waits for that begins now."""
@@ -117,8 +79,7 @@ class DacEmulator(Emulator):
         for raw in raws:
             if raw.strip():
                 self._asked += 1
-                assert self._wire is not None
-                self._wire.send(self._reply(raw))
+                self._send(self._reply(raw))
 
     def _reply(self, raw: bytes) -> bytes:
         line = protocol.parse(raw)

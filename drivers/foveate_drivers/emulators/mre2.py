@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.clock import LiveClock
 from foveate.errors import DeviceError
-from foveate_drivers.emulators.base import Emulator
+from foveate_drivers.emulators.board import MirrorBoard
 from foveate_drivers.emulators.faults import FaultPlan
-from foveate_drivers.emulators.pty_wire import PtyWire
 from foveate_drivers.mirrors import mre2_protocol as protocol
 from foveate_drivers.mirrors.base import Angles
 from foveate_drivers.mirrors.sim import SimMirror
@@ -23,74 +21,33 @@ _LOGGED = 1000
 _STILL_RAD = 5e-5  # in a millisecond
 
 
-class Mre2Emulator(Emulator):
+class Mre2Emulator(MirrorBoard):
     """Answers as the board does: CRC 0000 accepted, angles beyond the circle cut to its edge, no watchdog of its own.
 
     `log` holds the last 1000 commands as (ns of the emulator's clock, x, y), `largest` the farthest x, y ever
     commanded, and `accepted` their number; `mode` is "simple" until it is told GoPro.
     """
 
-    twin = "mirror"
+    name = "mre2"
 
     def __init__(
         self, *, mirror: SimMirror | None = None, link: Path | None = None, faults: FaultPlan | None = None
     ) -> None:
-        self.link = link
-        self.faults = faults or FaultPlan()
-        self.clock = LiveClock()
         # 0.47 rad: 25 degrees and what the twin's own guard would refuse of rounding
-        self.mirror = mirror or SimMirror(scanner="voicecoil15", limit=0.47, deadline=0.0, rate=1e6)
+        twin = mirror or SimMirror(scanner="voicecoil15", limit=0.47, deadline=0.0, rate=1e6)
+        super().__init__(twin, link, faults)
         self.mode = "simple"
         self.log: deque[tuple[int, float, float]] = deque(maxlen=_LOGGED)
         self.largest = 0.0
-        self.accepted = 0
-        self._wire: PtyWire | None = None
-        self._owns = False
         self._values: dict[str, float] = {}
         self._deframer = protocol.Deframer(without_crc=True)
         self._text = b""
-        self._asked = self._refused = 0
 
-    def start(self) -> None:
-        if not self.clock.started:
-            self.clock.start()
-        if not self.mirror.uri:
-            self.mirror.uri = "sim:mre2"
-        try:
-            self.mirror.position()
-        except DeviceError:
-            self.mirror.open(self.clock)
-            self._owns = True
+    def _power_on(self) -> None:
         self.mirror.set("deadline", 0.0)  # the board goes on holding its last angle whoever is gone
         self._values = {"x": 0.0, "y": 0.0, "current_x": 0.0, "current_y": 0.0,
                         "firmware_major": 1, "firmware_minor": 0}  # fmt: skip
         self._values |= dict.fromkeys(protocol.ROUTING, 0x60)  # another input, until somebody chooses
-        self._wire = PtyWire("mre2", self.link, self.faults, self._heard)
-        self._wire.start()
-        self.uri = f"mre2:{self._wire.path}"
-
-    def stop(self) -> None:
-        if self._wire is not None:
-            self._wire.stop()
-        if self._owns:
-            self.mirror.close()
-            self._owns = False
-
-    def unplug(self) -> None:
-        assert self._wire is not None
-        self._wire.unplug()
-
-    def replug(self) -> None:
-        assert self._wire is not None
-        self._wire.plug()
-
-    def counters(self) -> dict[str, int]:
-        wire = self._wire.counters if self._wire is not None else {}
-        return {"asked": self._asked, "moves": self.accepted, "refused": self._refused, **wire}
-
-    def _send(self, reply: bytes) -> None:
-        assert self._wire is not None
-        self._wire.send(reply)
 
     def _heard(self, data: bytes) -> None:
         if self.mode == "pro":
