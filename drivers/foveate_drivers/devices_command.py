@@ -43,7 +43,11 @@ def main(arguments: list[str]) -> int:
     """Do an action; returns its exit code."""
     options = _parser().parse_args(arguments or ["list"])
     actions = {"list": _list, "show": _show, "test": _test}
-    return actions[options.action](options)
+    try:
+        return actions[options.action](options)
+    finally:
+        while _held:
+            _held.pop().close()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,7 +127,7 @@ def _device(options: argparse.Namespace) -> tuple[str, Device]:
             devices = load_devices(options.rig, {options.device: _FAMILIES[family]}, settings)
             for name, device in devices.items():
                 if name != options.device:  # what it looks through or at stays open for all checks
-                    _opened(device)
+                    _held.append(_opened(device))
             return family, devices[options.device]
         except FoveateError as error:
             problems.append(error)
@@ -131,6 +135,7 @@ def _device(options: argparse.Namespace) -> tuple[str, Device]:
 
 
 _clock = LiveClock()
+_held: list[Device] = []  # devices of a rig that the one in question needs
 
 
 def _opened(device: Device) -> Device:
