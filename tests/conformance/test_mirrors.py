@@ -207,3 +207,13 @@ def test_mir2_a_million_commands_at_the_guard() -> None:
         except OutOfRange:
             assert not expected
     assert accepted == int(good.sum())
+
+
+def test_the_end_of_a_waveform_is_silence_too() -> None:
+    mirror, clock = SimMirror(), VirtualClock()
+    mirror.uri = "sim:galvo"
+    mirror.open(clock)
+    mirror.stream([0.01, 0.02, 0.03], np.array([[0.05, 0.0], [0.1, 0.0], [0.1, 0.05]]))
+    at_ns = round((0.03 + mirror.deadline_s) * 1e9)
+    assert abs(mirror.true_angle((at_ns - 1_000_000) / 1e9) - [0.1, 0.05]).max() < 1e-3
+    assert abs(mirror.true_angle((at_ns + 20_000_000) / 1e9)).max() < 1e-3

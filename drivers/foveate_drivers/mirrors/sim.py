@@ -126,18 +126,24 @@ class SimMirror(Mirror):
             self.parked = False
             landed = np.clip(angle + self._rng.normal(0, self._repeatability, 2), -self.limit_rad, self.limit_rad)
             self._move(angle, landed, start_ns)
-            if self.deadline_s > 0:  # planned now, undone by the next command
-                self._move(np.zeros(2), np.zeros(2), start_ns + round(self.deadline_s * 1e9), keep_target=True)
+            self._plan_parking(start_ns)
         return MirrorState(Stamp(now_ns), angle, True, "command")
+
+    def _plan_parking(self, start_ns: int) -> None:
+        """After the deadline it parks; the next command undoes the plan."""
+        if self.deadline_s > 0:
+            self._move(np.zeros(2), np.zeros(2), start_ns + round(self.deadline_s * 1e9), keep_target=True)
 
     def _move(self, angle: Angles, landed: Angles, start_ns: int, keep_target: bool = False) -> None:
         begin_s = start_ns / 1e9 + self._delay_s
-        before = np.array([axis.state(begin_s)[0] for axis in self._axes])
+        before = [axis.state(begin_s)[0] for axis in self._axes] if self.sync == "trigger" else None
         for axis, target in zip(self._axes, landed, strict=True):
             axis.command(float(target), begin_s)
         if not keep_target:
             self._target = angle
             del self._triggers[bisect.bisect_right(self._triggers, start_ns) :]
+        if before is None:
+            return
         # a quarter of the tolerance: what is left of the move then does not smear the exposure
         rest_s = math.log(4) / (2 * math.pi * self._axes[0].limits.natural_hz * self._axes[0].limits.damping)
         self._triggers.append(start_ns + round((float(self.settle_s(angle - before).max()) + rest_s) * 1e9))
@@ -161,6 +167,7 @@ class SimMirror(Mirror):
             self.parked = False
             for time_s, point in zip(times_s, points, strict=True):
                 self._move(point, point, now_ns + round(time_s * 1e9))
+            self._plan_parking(now_ns + round(times_s[-1] * 1e9))
 
     def park(self) -> None:
         now_ns = self._now_ns("park")
