@@ -124,7 +124,7 @@ def check_a_pulled_cable_is_noticed(bench: Bench[Any]) -> None:
     try:
         take(bench, device, 3)
         took_s = _noticed_s(bench, device)
-        expect(took_s <= 1.2, f"noticed after {took_s:.2f} s")
+        expect(took_s <= 1.0, f"noticed after {took_s:.2f} s")
         expect_error(Disconnected, lambda: device.read(0.1), "reading on")
         expect(device.health().state == "lost", f"health is {device.health().state} without the device")
     finally:

@@ -123,12 +123,6 @@ def begin(rate: int, command: int = BEGIN) -> bytes:
     return struct.pack("<BHI", command, 0, rate)
 
 
-def parse_begin(body: bytes) -> tuple[int, int]:
-    """(low water mark, rate) of a BEGIN or UPDATE."""
-    low, rate = struct.unpack("<HI", body)
-    return low, rate
-
-
 def data(x: NDArray[np.int16], y: NDArray[np.int16]) -> bytes:
     """Points with all lights off."""
     points = np.zeros(len(x), POINT)
