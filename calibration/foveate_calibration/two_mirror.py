@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate_calibration.rigid import invert, reflection, rotation
+from foveate_calibration.galvanometer import Galvanometer
+from foveate_calibration.rigid import invert, reflection, rotation, transform
 
 _HALF = math.sqrt(0.5)
 _NORMALS = np.array([[-_HALF, _HALF, 0.0], [0.0, -_HALF, _HALF]])
@@ -34,13 +35,20 @@ class TwoMirror:
         points = (np.array([0.0, -self.spacing_m, 0.0]), np.zeros(3))
         return [(rotation(_AXES[i], float(angle_rad[i])) @ _NORMALS[i], points[i]) for i in range(2)]
 
+    def galvanometers(self) -> tuple[Galvanometer, Galvanometer]:
+        """The same two mirrors in the general model, where they have errors."""
+        points = (np.array([0.0, -self.spacing_m, 0.0]), np.zeros(3))
+        return Galvanometer(_AXES[0], points[0], _NORMALS[0]), Galvanometer(_AXES[1], points[1], _NORMALS[1])
+
+    @property
+    def rig_from_bare_camera(self) -> NDArray[np.float64]:
+        """Pose (4 x 4) of the real camera, before the first mirror."""
+        return transform(_CAMERA_AXES, np.array([-self.camera_distance_m, -self.spacing_m, 0.0]))
+
     def rig_from_camera(self, angle_rad: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pose (4 x 4) of the virtual camera: the real one reflected in both mirrors."""
-        camera = np.eye(4)
-        camera[:3, :3] = _CAMERA_AXES
-        camera[:3, 3] = [-self.camera_distance_m, -self.spacing_m, 0.0]
         first, second = self.mirror_planes(angle_rad)
-        return reflection(*second) @ reflection(*first) @ camera
+        return reflection(*second) @ reflection(*first) @ self.rig_from_bare_camera
 
     def camera_from_rig(self, angle_rad: NDArray[np.float64]) -> NDArray[np.float64]:
         """The inverse of `rig_from_camera` (4 x 4)."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from foveate.messages import LaserState
 from foveate_drivers.adjustable import Adjustable
 
@@ -14,6 +17,7 @@ class LineLaser(Adjustable):
 
     family = "laser"
     deadline_s: float = 0.1
+    sheet: NDArray[np.float64] | None = None  # (4,) plane (n, d) of the light before any mirror, as drawn, rig frame
 
     def emit(self, power: float) -> LaserState:
         """Emit `power` (share of the most, 0 to 1; 0 = off), and go on for at most `deadline_s`.

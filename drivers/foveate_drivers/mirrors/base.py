@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from foveate.errors import NotSupported
 from foveate.messages import MirrorState
+from foveate_calibration.galvanometer import Galvanometer
 from foveate_calibration.two_mirror import TwoMirror
 from foveate_drivers.adjustable import Adjustable
 
@@ -29,6 +30,7 @@ class Mirror(Adjustable):
     tolerance_rad: float = 25e-6  # what counts as at rest
     deadline_s: float = 0.09  # silence after which it parks; 0 = never. Counts from the start of the last move
     geometry: TwoMirror | None = None  # how the camera looks through it, where the rig knows
+    galvanometers: tuple[Galvanometer, ...] = ()  # as drawn, for a rig that is going to be calibrated; () = not known
     # how moves keep out of exposures: "predicted": they start at a time computed from the camera's rhythm;
     # "strobe": the controller starts them where an exposure ends; "trigger": the controller releases the
     # camera once the mirror has settled

@@ -1,0 +1,1 @@
+"""The procedures that fit the models: each a function of views, and a command."""
