@@ -26,7 +26,7 @@ class DepthCamera:
     bias_m: float = 0.0
 
     def points(self, depth: NDArray[np.integer]) -> tuple[Array, NDArray[np.bool_]]:
-        """(points H W x 3 in metres, rig frame; which were measured, H W) of a depth image (H x W, 0 = not measured)."""
+        """(points H W x 3 in metres, rig frame; which were measured) of a depth image (H x W, 0 = not measured)."""
         height, width = depth.shape
         columns, rows = np.meshgrid(np.arange(width), np.arange(height))
         rays = self.lens.rays(np.column_stack([columns.ravel(), rows.ravel()]))

@@ -1,7 +1,7 @@
 """A plane mirror that a galvanometer turns about an axis: where its plane is for a commanded angle.
 
-With the command c (mechanical radians) the shaft stands at gain c + cubic c^3 + bias. The mirror's surface may lie beside
-the axis, and its normal may lean towards the axis: the machining of a mount allows both, and both show at 0.1 mm.
+With the command c (mechanical radians) the shaft stands at gain c + cubic c^3 + bias. The mirror's surface may lie
+beside the axis, and its normal may lean towards the axis: machining allows both, and both show at 0.1 mm.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from foveate_calibration.rigid import perpendicular, rotation, rotation_from
 
 Array = NDArray[np.float64]
 
-# What a step of a fit changes: the axis' direction (2, radians) and place (2, metres) at right angles to itself, the lean
-# of the normal towards the axis (radians), the surface beside the axis (metres), gain, cubic (1 / rad^2), bias (radians).
+# What a step of a fit changes: the axis' direction (2, radians) and place (2, metres) at right angles to itself, the
+# normal's lean towards the axis (radians), the surface beside the axis (metres), gain, cubic (1 / rad^2), bias (rad).
 PARAMETERS = ("tilt_a", "tilt_b", "point_a", "point_b", "lean", "offset", "gain", "cubic", "bias")
 
 

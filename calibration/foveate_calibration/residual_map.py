@@ -1,7 +1,7 @@
 """What a physical model leaves, as a smooth function of pixel and mirror angles: a polynomial or a Gaussian process.
 
-It is fitted to the residuals of the physical model, so it is small. Where there were no data a Gaussian process falls back
-to nothing, and a polynomial must not be trusted.
+It is fitted to the residuals of the physical model, so it is small. Where there were no data a Gaussian process falls
+back to nothing, and a polynomial must not be trusted.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ResidualMap:
         middle, half = _box(np.column_stack([pixels, angles_rad]))
         terms = _terms(_scaled(pixels, angles_rad, middle, half), degree)
         normal = terms.T @ terms + ridge * len(terms) * 1e-3 * np.eye(terms.shape[1])
-        weights: Array = np.linalg.solve(normal, terms.T @ residuals_px)
+        weights = np.asarray(np.linalg.solve(normal, terms.T @ residuals_px), np.float64)
         return cls("polynomial", middle, half, weights, degree)
 
     @classmethod
@@ -78,7 +78,7 @@ class ResidualMap:
         across, within = _kernel(scaled, centers, length), _kernel(centers, centers, length)
         signal = max(float(np.mean(residuals_px**2)) - noise_px**2, (0.1 * noise_px) ** 2)
         normal = across.T @ across + noise_px**2 / signal * within + 1e-8 * np.eye(len(centers))
-        weights: Array = np.linalg.solve(normal, across.T @ residuals_px)
+        weights = np.asarray(np.linalg.solve(normal, across.T @ residuals_px), np.float64)
         return cls("gaussian_process", middle, half, weights, 0, centers, length)
 
     def plain(self) -> dict[str, Any]:

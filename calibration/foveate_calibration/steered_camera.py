@@ -1,7 +1,7 @@
 """A camera that looks over one or two galvanometer mirrors: a virtual camera for each pair of angles.
 
-Points are reflected in the mirrors, last first, until they are before the real camera; so the view has no single centre of
-projection, and one mirror leaves it a mirror image (Manakov et al., VMV 2011). All in the frame of the rig.
+Points are reflected in the mirrors, last first, until they are before the real camera; so the view has no single centre
+of projection, and one mirror leaves it a mirror image (Manakov et al., VMV 2011). All in the frame of the rig.
 """
 
 from __future__ import annotations

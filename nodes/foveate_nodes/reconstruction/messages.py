@@ -12,7 +12,7 @@ from foveate.messages import Message, MirrorState
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stripe(Message):
-    """The centre line of a laser stripe in an image, at most one point a row (or a column); the stamp is the frame's."""
+    """The centre line of a laser stripe in an image, at most one point a row (or column); the stamp is the frame's."""
 
     point_px: NDArray[np.float64]  # N x 2: column, row; pixel centres at integers
     sigma_px: NDArray[np.float32]  # N, standard deviation across the stripe, of noise and speckle together
