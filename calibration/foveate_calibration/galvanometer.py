@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate_calibration.rigid import perpendicular, rotation, rotation_from
+from foveate_calibration.rigid import cross, perpendicular, rotation, rotation_from
 
 Array = NDArray[np.float64]
 
@@ -52,11 +52,11 @@ class Galvanometer:
         plane = self.plane(command_rad)
         normal = plane[:3]
         sides = perpendicular(self.axis)
-        upright = np.cross(self.axis, np.cross(normal, self.axis))  # the part of the normal across the axis
+        upright = cross(self.axis, cross(normal, self.axis))  # the part of the normal across the axis
         upright /= np.linalg.norm(upright)
-        turning = np.cross(self.axis, normal)
+        turning = cross(self.axis, normal)
         by = np.zeros((len(PARAMETERS), 4))
-        by[0, :3], by[1, :3] = np.cross(sides[0], normal), np.cross(sides[1], normal)
+        by[0, :3], by[1, :3] = cross(sides[0], normal), cross(sides[1], normal)
         by[4, :3] = self.axis * (normal @ upright) - upright * (normal @ self.axis)
         command = float(command_rad)
         by[6, :3], by[7, :3], by[8, :3] = turning * command, turning * command**3, turning
@@ -68,7 +68,7 @@ class Galvanometer:
         """The mirror after a step (9,) of PARAMETERS; `linearize` gives its derivatives at 0."""
         sides = perpendicular(self.axis)
         turn = rotation_from(step[0] * sides[0] + step[1] * sides[1])
-        lean_about = np.cross(self.normal, self.axis)
+        lean_about = cross(self.normal, self.axis)
         leaning = rotation(lean_about / np.linalg.norm(lean_about), float(step[4]))
         axis = turn @ self.axis
         normal = turn @ leaning @ self.normal

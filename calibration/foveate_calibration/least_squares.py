@@ -18,7 +18,6 @@ from foveate_calibration.errors import CalibrationError
 
 Array = NDArray[np.float64]
 _MOST_STEPS = 60
-_ENOUGH = 1e-9  # relative decrease of the cost at which it has converged
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +28,7 @@ class Block:
     by_shared: Array  # m x shared
     by_own: Array  # m x own
     group: int  # whose own parameters
-    together: int = 2  # so many residuals in a row are one measurement: judged by its length, kept or doubted as one
+    measurement: NDArray[np.int64] | None = None  # (m,) residuals of one measurement (x and y) are doubted as one
     by_nuisance: Array | None = None  # m x k, by nuisances in units of their standard deviation, of this image alone
 
 
@@ -59,6 +58,9 @@ class Solution(Generic[P]):
     scale: float  # root of the variance factor: 1 where the residuals are what their sigmas say
     weights: tuple[Array, ...]  # of each block's residuals, 1 = fully believed
     residuals: tuple[Array, ...]  # of each block, in sigmas, after its nuisances
+    nuisances: tuple[Array, ...]  # of each block, in sigmas
+    nuisance_variance: tuple[Array, ...]  # of these, 1 = the image says nothing
+    shift: Array  # (shared,) steps from where the priors have their means
     steps: int
 
     @property
@@ -105,6 +107,8 @@ class _Normal:
     cost: float
     weights: list[Array]
     residuals: list[Array]
+    nuisances: list[Array]
+    nuisance_variance: list[Array]
 
     def step(self, damping: float) -> tuple[Array, Array]:
         """The damped Gauss-Newton step of the shared and of the own parameters."""
@@ -125,16 +129,18 @@ class _Normal:
 
 def solve(
     problem: P, names: Sequence[str], prior_sigma: Array, groups: int, own: int, *, huber: float = 2.5,
-    on_step: Callable[[int, float], None] | None = None,
+    enough: float = 1e-9, shift: Array | None = None, on_step: Callable[[int, float], None] | None = None,
 ) -> Solution[P]:  # fmt: skip
     """Fit. `prior_sigma` (shared,): how far a parameter may be from its start, inf = anywhere, 0 = held there.
 
+    `enough`: relative decrease of the cost at which it has converged;
+    `shift`: how far the start already is from where the priors have their means;
     `huber`: sigmas from which on a measurement counts less. Raises CalibrationError where the data leave a
     parameter open that has no prior.
     """
     free = prior_sigma > 0
     tight = np.where(free & np.isfinite(prior_sigma), 1.0 / np.where(free, prior_sigma, 1.0) ** 2, 0.0)
-    shift = np.zeros(len(prior_sigma))
+    shift = np.zeros(len(prior_sigma)) if shift is None else shift
     at = _normal(problem.blocks(), shift, tight, free, groups, own, huber)
     damping, count = 1e-3, 0
     for count in range(1, _MOST_STEPS + 1):
@@ -147,20 +153,21 @@ def solve(
         if np.isfinite(there.cost) and there.cost <= at.cost * (1 + 1e-12):
             gained = at.cost - there.cost
             problem, shift, at, damping = moved, shift + step_shared, there, max(damping / 10, 1e-12)
-            if gained <= _ENOUGH * max(at.cost, 1e-300):
+            if gained <= enough * max(at.cost, 1e-300):
                 break
         else:
             damping *= 10
             if damping > 1e10:
                 break
-    return _told(problem, tuple(names), prior_sigma, at, groups * own, int(free.sum()), count)
+    return _told(problem, tuple(names), prior_sigma, at, shift, groups * own, count)
 
 
 def _told(
-    problem: P, names: tuple[str, ...], prior: Array, at: _Normal, own: int, free_count: int, steps: int
+    problem: P, names: tuple[str, ...], prior: Array, at: _Normal, shift: Array, own: int, steps: int
 ) -> Solution[P]:
     free = prior > 0
     measured = sum(len(r) for r in at.residuals)
+    free_count = int(free.sum())
     spare = measured - own - free_count + int((free & np.isfinite(prior)).sum())
     if spare <= 0:
         raise CalibrationError(f"{measured} measurements cannot determine {own + free_count} parameters; add views")
@@ -177,7 +184,8 @@ def _told(
         raise CalibrationError(f"the data do not determine {open_names}; add views that differ in them, or hold them")
     covariance = np.zeros((len(prior), len(prior)))
     covariance[np.ix_(chosen, chosen)] = (vectors / values) @ vectors.T * np.outer(unit, unit) * scale**2
-    return Solution(problem, names, covariance, prior, scale, tuple(at.weights), tuple(at.residuals), steps)
+    return Solution(problem, names, covariance, prior, scale, tuple(at.weights), tuple(at.residuals),
+                    tuple(at.nuisances), tuple(at.nuisance_variance), shift, steps)  # fmt: skip
 
 
 def _normal(
@@ -186,7 +194,7 @@ def _normal(
     shared_count = len(shift)
     out = _Normal(
         np.diag(tight), tight * shift, np.zeros((groups, shared_count, own)), np.zeros((groups, own, own)),
-        np.zeros((groups, own)), 0.5 * float(tight @ shift**2), [], [],
+        np.zeros((groups, own)), 0.5 * float(tight @ shift**2), [], [], [], [],
     )  # fmt: skip
     for block in blocks:
         _add(out, block, huber)
@@ -200,27 +208,25 @@ def _normal(
 
 def _add(out: _Normal, block: Block, huber: float) -> None:
     """Add one image to the normal equations."""
-    residual = block.residual
-    nuisance = block.by_nuisance if block.by_nuisance is not None else np.zeros((len(residual), 0))
+    residual, count = block.residual, len(block.residual)
+    nuisance = block.by_nuisance if block.by_nuisance is not None else np.zeros((count, 0))
+    measurement = block.measurement if block.measurement is not None else np.arange(count)
     inner = np.eye(nuisance.shape[1])
-    weights = np.ones(len(residual))
-    left = residual
+    weights, left, length = np.ones(count), residual, np.zeros(0)
+    variance, found = np.array(inner, np.float64), np.zeros(len(inner))
     for _ in range(2):  # the nuisances of the believed residuals, and from what is then left who is believed
-        weighted = nuisance * weights[:, None]
-        found = np.linalg.solve(weighted.T @ nuisance + inner, weighted.T @ residual)
+        variance[:] = np.linalg.inv((nuisance * weights[:, None]).T @ nuisance + inner)
+        found = variance @ (nuisance.T @ (weights * residual))
         left = residual - nuisance @ found
-        length = np.sqrt((left.reshape(-1, block.together) ** 2).sum(axis=1))
-        each = np.minimum(1.0, huber / np.maximum(length, 1e-300))
-        weights = np.repeat(each, block.together)
-    loss = np.where(length <= huber, 0.5 * length**2, huber * (length - 0.5 * huber))
-    out.cost += float(loss.sum()) + 0.5 * float(found @ found)
+        length = np.sqrt(np.bincount(measurement, left**2))
+        weights = np.minimum(1.0, huber / np.maximum(length, 1e-300))[measurement]
+    out.cost += float(np.where(length <= huber, 0.5 * length**2, huber * (length - 0.5 * huber)).sum())
+    out.cost += 0.5 * float(found @ found)
     both = np.concatenate([block.by_shared, block.by_own], axis=1)
     weighted = both * weights[:, None]
-    product, side = weighted.T @ both, weighted.T @ residual
-    if nuisance.shape[1]:
-        mixed = weighted.T @ nuisance
-        solved = np.linalg.solve((nuisance * weights[:, None]).T @ nuisance + inner, mixed.T)
-        product, side = product - mixed @ solved, side - solved.T @ ((nuisance * weights[:, None]).T @ residual)
+    mixed = weighted.T @ nuisance @ variance
+    product = weighted.T @ both - mixed @ (nuisance.T @ weighted)
+    side = weighted.T @ residual - mixed @ (nuisance.T @ (weights * residual))
     s, g = block.by_shared.shape[1], block.group
     out.shared += product[:s, :s]
     out.shared_side += side[:s]
@@ -229,6 +235,8 @@ def _add(out: _Normal, block: Block, huber: float) -> None:
     out.own_side[g] += side[s:]
     out.weights.append(weights)
     out.residuals.append(left)
+    out.nuisances.append(-found)
+    out.nuisance_variance.append(np.diag(variance).copy())
 
 
 def _diagonal(stack: Array) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate_calibration.galvanometer import Galvanometer, vector
-from foveate_calibration.rigid import perpendicular, rotation_from
+from foveate_calibration.rigid import cross, perpendicular, rotation_from
 
 Array = NDArray[np.float64]
 PARAMETERS = ("sheet_a", "sheet_b", "sheet_d")  # of the source: two tilts (radians) and the distance (metres)
@@ -59,7 +59,7 @@ class SteeredLaser:
         along = float(n @ m)
         out = np.zeros((12, 4))
         for k, side in enumerate(perpendicular(n)):
-            turned = np.cross(side, n)
+            turned = cross(side, n)
             out[k, :3] = turned - 2 * (turned @ m) * m
             out[k, 3] = -2 * mirror[3] * (turned @ m)
         out[2, 3] = 1.0
