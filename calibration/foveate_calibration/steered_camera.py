@@ -1,4 +1,4 @@
-"""A camera that looks over one or two galvanometer mirrors: a virtual camera for each pair of angles.
+"""A camera that looks over one or two galvanometer mirrors: a virtual camera for each pair of angles; or over none.
 
 Points are reflected in the mirrors, last first, until they are before the real camera; so the view has no single centre
 of projection, and one mirror leaves it a mirror image (Manakov et al., VMV 2011). All in the frame of the rig.
@@ -27,7 +27,7 @@ class SteeredCamera:
 
     lens: Lens
     rig_from_camera: Array  # 4 x 4, of the real camera
-    mirrors: tuple[Galvanometer, ...]  # 1 or 2
+    mirrors: tuple[Galvanometer, ...]  # 0 to 2
     residual: ResidualMap | None = None  # what the physical model leaves, in pixels
 
     def rig_from_virtual(self, angle_rad: Array) -> Array:
@@ -70,7 +70,7 @@ class SteeredCamera:
             before = before @ reflections[k]
         seen = points_m @ before[:3, :3].T + before[:3, 3]
         pixels, by_seen, by_lens = self.lens.linearize(seen)
-        slope = np.concatenate(slopes)  # 9 axes x 4 x 4
+        slope = np.concatenate([*slopes, np.zeros((0, 4, 4))])  # 9 axes x 4 x 4
         moved = np.einsum("pij,nj->nip", slope[:, :3, :3], points_m) + slope[:, :3, 3].T
         by_mirror = by_seen @ moved
         by_angle = np.empty((len(points_m), 2, len(self.mirrors)))
@@ -98,7 +98,7 @@ class SteeredCamera:
         pose = np.eye(4)
         pose[:3] = np.array(plain["rig_from_camera"], np.float64).reshape(3, 4)
         mirrors = tuple(Galvanometer.from_plain(item) for item in plain["mirrors"])
-        if not 1 <= len(mirrors) <= 2:
-            raise ValueError("needs one or two mirrors")
+        if len(mirrors) > 2:
+            raise ValueError("has more than two mirrors")
         residual = ResidualMap.from_plain(plain["residual"]) if "residual" in plain else None
         return cls(Lens.from_plain(plain["lens"]), pose, mirrors, residual)

@@ -40,8 +40,11 @@ class RigFit:
 
     solution: Solution[RigProblem]
     removed: tuple[str, ...]  # views that do not fit, and why
-    held_out: Array  # K x 2 residuals in pixels of corners of views that the fit had not seen
+    held_views: tuple[BoardView, ...]  # which the fit had not seen
+    held_out: Array  # K x 2 residuals of their corners in pixels
     floor_px: float  # what their root mean square would be with a perfect model: the noise of corners and of readings
+    in_image: Array  # K x 2, the same without the part that the errors of each image's readings explain
+    in_image_floor_px: float
     stripe_m: Array  # distances of held-out stripe points from the laser's plane, metres
 
     @property
@@ -84,8 +87,9 @@ def fit_rig(
     problem, more = _trimmed(solution)
     if more:
         solution = _with_measured_noise(problem, prior, solution.shift, tell)
-    held_px, floor_px, stripe_m = judge(solution.problem, held)
-    return RigFit(solution, (*removed, *more), held_px, floor_px, stripe_m)
+    fitted = {view.placement for view in solution.problem.views}
+    held = [view for view in held if view.placement in fitted]
+    return RigFit(solution, (*removed, *more), tuple(held), *judge(solution.problem, held))
 
 
 def expected_errors(
@@ -118,7 +122,7 @@ def check_views(views: Sequence[BoardView], with_laser: bool) -> None:
 
 
 def _check_tilts(problem: RigProblem) -> None:
-    normals = np.array([pose[:3, 2] for pose in problem.rig_from_board])
+    normals = np.array([problem.rig_from_board[k][:3, 2] for k in sorted({v.placement for v in problem.views})])
     middle = normals.mean(axis=0) / np.linalg.norm(normals.mean(axis=0))
     spread = float(np.arccos(np.clip(normals @ middle, -1, 1)).max())
     if spread < _LEAST_TILT_RAD:
@@ -147,9 +151,8 @@ def _without_strays(problem: RigProblem, tell: Tell) -> tuple[RigProblem, tuple[
         )
     for text in removed:
         tell(f"left out {text}")
-    views = _renumbered(fits)
-    check_views(views, False)
-    kept = replace(problem, views=tuple(views), rig_from_board=start_poses(views, problem.camera))
+    check_views(fits, False)
+    kept = replace(problem, views=tuple(fits), rig_from_board=start_poses(fits, problem.camera))
     _check_tilts(kept)
     return kept, tuple(removed)
 
@@ -224,32 +227,32 @@ def _trimmed(solution: Solution[RigProblem]) -> tuple[RigProblem, tuple[str, ...
             kept.append(view)
     if not removed:
         return solution.problem, ()
-    there = sorted({view.placement for view in kept})
-    poses = tuple(solution.problem.rig_from_board[k] for k in there)
-    return replace(solution.problem, views=tuple(_renumbered(kept)), rig_from_board=poses), tuple(removed)
+    return replace(solution.problem, views=tuple(kept)), tuple(removed)
 
 
-def judge(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, float, Array]:
-    """Views the fit has not seen: residuals (K x 2, px), what their RMS should be (px), stripes off the plane (m)."""
-    residuals, expected, distances = [np.zeros((0, 2))], [np.zeros(0)], [np.zeros(0)]
+def judge(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, float, Array, float, Array]:
+    """Views the fit has not seen: what RigFit tells of them, from `held_out` on."""
+    sigma = problem.noise.corner_px
+    raw, raw_floor, own, own_floor, distances = [np.zeros((0, 2))], [0.0], [np.zeros((0, 2))], [0.0], [np.zeros(0)]
     for view in views:
         block = problem.block(view)
         corners = 2 * len(view.pixel)
         assert block.by_nuisance is not None
-        residuals.append(block.residual[:corners].reshape(-1, 2) * problem.noise.corner_px)
-        expected.append((1 + (block.by_nuisance[:corners] ** 2).sum(axis=1)) * problem.noise.corner_px**2)
+        nuisance, residual = block.by_nuisance[:corners], block.residual[:corners]
+        gain = np.linalg.solve(nuisance.T @ nuisance + np.eye(nuisance.shape[1]), nuisance.T)
+        raw.append(residual.reshape(-1, 2) * sigma)
+        own.append((residual - nuisance @ (gain @ residual)).reshape(-1, 2) * sigma)
+        raw_floor.append((corners + float((nuisance**2).sum())) * sigma**2)
+        own_floor.append((corners - float(np.einsum("ij,ji->", nuisance, gain))) * sigma**2)
         if problem.laser is not None and view.stripe_px is not None and view.laser_rad is not None:
             pose = problem.rig_from_board[view.placement]
             assert view.angle_rad is not None
             points = on_plane(problem.camera, view.stripe_px, view.angle_rad, board_plane(pose))
             plane = problem.laser.plane(view.laser_rad)
             distances.append(points @ plane[:3] - plane[3])
-    floor = np.concatenate(expected)
-    return (
-        np.concatenate(residuals),
-        float(np.sqrt(floor.mean())) if len(floor) else float("nan"),
-        np.concatenate(distances),
-    )
+    count = max(sum(2 * len(part) for part in raw), 1)
+    floors = [float(np.sqrt(sum(part) / count)) for part in (raw_floor, own_floor)]
+    return np.concatenate(raw), floors[0], np.concatenate(own), floors[1], np.concatenate(distances)
 
 
 def _renumbered(views: Sequence[BoardView]) -> list[BoardView]:

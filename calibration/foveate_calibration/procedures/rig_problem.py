@@ -133,12 +133,15 @@ def on_plane(camera: SteeredCamera, pixels: Array, angle_rad: Array, plane: Arra
 
 
 def start_poses(views: Sequence[BoardView], camera: SteeredCamera) -> tuple[Array, ...]:
-    """Pose (4 x 4) of each placement's board in the rig, from its view with most points. Raises CalibrationError."""
+    """Pose (4 x 4) of each placement's board in the rig, from its view with most points; identity where it has none.
+
+    Raises CalibrationError.
+    """
     best: dict[int, BoardView] = {}
     for view in views:
         if view.placement not in best or len(view.pixel) > len(best[view.placement].pixel):
             best[view.placement] = view
-    return tuple(board_pose(best[k], camera) for k in range(len(best)))
+    return tuple(board_pose(best[k], camera) if k in best else np.eye(4) for k in range(max(best) + 1))
 
 
 def board_pose(view: BoardView, camera: SteeredCamera) -> Array:

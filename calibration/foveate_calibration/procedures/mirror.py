@@ -1,0 +1,75 @@
+"""A camera behind galvanometer mirrors: the physical model, and a residual map where that earns its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate_calibration.procedures.rig import RigFit, Tell, fit_rig
+from foveate_calibration.procedures.rig_problem import Noise, RigProblem
+from foveate_calibration.residual_map import ResidualMap
+from foveate_calibration.steered_camera import SteeredCamera
+from foveate_calibration.views import BoardView
+
+Array = NDArray[np.float64]
+PHYSICAL, POLYNOMIAL, PROCESS = "physical", "polynomial", "gaussian_process"
+_WORTH = 0.97  # of the physical model's error: a map that gains less is noise that was learnt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MirrorFit:
+    """The physical fit, the camera to use, and the root mean square on held-out views (px) of each kind of model."""
+
+    rig: RigFit
+    camera: SteeredCamera
+    held_out_px: Mapping[str, float]
+    chosen: str
+
+
+def fit_mirror(
+    views: Sequence[BoardView], camera: SteeredCamera, *, noise: Noise | None = None, machined: float = 1.0,
+    free_lens: Sequence[str] = ("fx", "fy", "cx", "cy", "k1"), residual: str = "best", tell: Tell = lambda text: None,
+) -> MirrorFit:  # fmt: skip
+    """Fit the mirrors of a steered camera. `residual`: physical | polynomial | gaussian_process | best of them.
+
+    The best is that with the least error on held-out views. Raises CalibrationError as `fit_rig` does.
+    """
+    rig = fit_rig(views, camera, None, noise=noise, machined=machined, free_lens=free_lens, tell=tell)
+    maps: dict[str, ResidualMap | None] = {PHYSICAL: None}
+    problem = rig.problem
+    pixels, angles, off = residuals_of(problem, problem.views)
+    maps[POLYNOMIAL] = ResidualMap.polynomial(pixels, angles, -off)
+    maps[PROCESS] = ResidualMap.gaussian_process(pixels, angles, -off, rig.floor_px)
+    errors = {name: _held_out_px(rig, found) for name, found in maps.items()}
+    for name, error in errors.items():
+        tell(f"{name.replace('_', ' ')}: {error:.4f} px on held-out views")
+    best = min(errors, key=lambda name: errors[name])
+    chosen = residual if residual != "best" else (best if errors[best] < _WORTH * errors[PHYSICAL] else PHYSICAL)
+    return MirrorFit(rig, replace(problem.camera, residual=maps[chosen]), errors, chosen)
+
+
+def residuals_of(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, Array, Array]:
+    """The physical model's pixels (N x 2), the mirror's angles (N x axes) and model minus seen (N x 2, px)."""
+    pixels, angles, off = [], [], []
+    for view in views:
+        pose = problem.rig_from_board[view.placement]
+        assert view.angle_rad is not None
+        seen = replace(problem.camera, residual=None).project(
+            view.board_m @ pose[:3, :3].T + pose[:3, 3], view.angle_rad
+        )
+        pixels.append(seen)
+        angles.append(np.broadcast_to(view.angle_rad, (len(seen), len(view.angle_rad))))
+        off.append(seen - view.pixel)
+    return np.concatenate(pixels), np.concatenate(angles), np.concatenate(off)
+
+
+def _held_out_px(rig: RigFit, found: ResidualMap | None) -> float:
+    if not rig.held_views:
+        return float("nan")
+    pixels, angles, off = residuals_of(rig.problem, rig.held_views)
+    if found is not None:
+        off = off + found.offset_px(pixels, angles)
+    return float(np.sqrt(np.mean(off**2)))
