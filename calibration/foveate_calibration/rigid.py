@@ -83,7 +83,10 @@ def stepped(matrix: NDArray[np.float64], step: NDArray[np.float64]) -> NDArray[n
 
 
 def perpendicular(direction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Two unit vectors (2 x 3) that are at right angles to a unit vector and to each other."""
-    first = cross(direction, np.eye(3)[int(np.argmin(np.abs(direction)))])
+    """Two unit vectors (2 x 3) that are at right angles to a unit vector and to each other.
+
+    For directions near an axis of the frame they turn with the direction, and never jump.
+    """
+    first = cross(direction, np.eye(3)[(int(np.argmax(np.abs(direction))) + 1) % 3])
     first /= np.linalg.norm(first)
     return np.stack([first, cross(direction, first)])

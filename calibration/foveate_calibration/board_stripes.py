@@ -1,0 +1,56 @@
+"""Stripe points that can be trusted: those on plain white of a board, away from edges that would pull the centre line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate_calibration.boards import Board
+from foveate_calibration.views import BoardView
+
+Array = NDArray[np.float64]
+_MARGIN_PX = 11.0  # to the nearest edge: the reach of the detector's filters for a stripe of 6 px
+_FEWEST = 12
+
+
+def with_stripe_on_board(view: BoardView, board: Board, stripe_px: Array) -> BoardView:
+    """The view with the stripe's points (N x 2) that lie on plain white; without a stripe where they are few."""
+    if len(stripe_px) < _FEWEST or len(view.pixel) < 4:
+        return replace(view, stripe_px=None)
+    on_board, px_per_m = board_points(view, stripe_px)
+    good = board.uniform(on_board, _MARGIN_PX / px_per_m)
+    return replace(view, stripe_px=stripe_px[good] if good.sum() >= _FEWEST else None)
+
+
+def board_points(view: BoardView, pixels: Array) -> tuple[Array, float]:
+    """Board coordinates (N x 2, metres) of pixels by the homography of the view's points, and pixels a metre there.
+
+    Distortion within one view is left out: it moves a point by less than the margin to an edge.
+    """
+    homography = _homography(view.board_m[:, :2], view.pixel)
+    raised = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(homography).T
+    spreads = [float(np.linalg.norm(np.cov(points.T))) for points in (view.pixel, view.board_m[:, :2])]
+    return raised[:, :2] / raised[:, 2:], float(np.sqrt(spreads[0] / max(spreads[1], 1e-12)))
+
+
+def _homography(source: Array, target: Array) -> Array:
+    """3 x 3 from points (N x 2) to points, by the normalised direct linear transform (Hartley and Zisserman, 4.4)."""
+    scales = []
+    for points in (source, target):
+        middle = points.mean(axis=0)
+        factor = np.sqrt(2) / max(float(np.linalg.norm(points - middle, axis=1).mean()), 1e-12)
+        scales.append(np.array([[factor, 0, -factor * middle[0]], [0, factor, -factor * middle[1]], [0, 0, 1]]))
+    ones = np.ones(len(source))
+    x, y, _ = np.column_stack([source, ones]).dot(scales[0].T).T
+    u, v, _ = np.column_stack([target, ones]).dot(scales[1].T).T
+    zero = np.zeros_like(x)
+    rows = np.concatenate(
+        [
+            np.column_stack([x, y, ones, zero, zero, zero, -u * x, -u * y, -u]),
+            np.column_stack([zero, zero, zero, x, y, ones, -v * x, -v * y, -v]),
+        ]
+    )
+    found = np.linalg.svd(rows.T @ rows)[2][-1].reshape(3, 3)
+    return np.linalg.inv(scales[1]) @ found @ scales[0]

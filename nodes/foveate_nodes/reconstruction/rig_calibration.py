@@ -1,0 +1,113 @@
+"""Calibrates a scanner while the graph runs: from boards that are shown to it, or from a file of an earlier time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Gt
+
+from foveate.catalog import optional
+from foveate.messages import Frame, MirrorState
+from foveate.node import Node, Unit
+from foveate_calibration.board_stripes import with_stripe_on_board
+from foveate_calibration.boards import Board
+from foveate_calibration.document import Calibration, RigCalibration
+from foveate_calibration.placements import Placements
+from foveate_calibration.procedures.rig import fit_rig
+from foveate_calibration.procedures.rig_document import rig_document
+from foveate_calibration.views import BoardView
+from foveate_drivers.cameras.base import Camera
+from foveate_drivers.lasers.base import LineLaser
+from foveate_drivers.mirrors.base import Mirror
+from foveate_nodes.reconstruction.drawing import drawn_camera, drawn_laser
+from foveate_nodes.reconstruction.messages import Stripe
+
+_CLEAR_PX = 14.0  # corners nearer to the stripe than this are pulled by its light
+_MOST_SATURATED = 0.5
+
+
+class RigCalibrationNode(Node):
+    """Gives a calibration once: after the last of `boards` placements has gone, or at once from `file`.
+
+    Needs frames with the mirror's angles, their stripes and the readings of the laser's mirror, matched in time.
+    Raises CalibrationError where the boards do not determine the rig.
+    """
+
+    cost_ns = 2_000_000
+
+    class Outputs:
+        calibration: RigCalibration
+
+    def __init__(
+        self, *, camera: Camera, mirror: Mirror, laser: LineLaser, laser_mirror: Mirror,
+        board: str = "charuco:17x13:30mm:14mm:DICT_5X5_250", boards: Annotated[int, Ge(4)] = 24,
+        gone: Annotated[float, Unit("s"), Gt(0)] = 1.0, file: Path | None = None,
+    ) -> None:  # fmt: skip
+        """`board`: what is shown; `gone`: without it for so long after the last placement, nothing more is to come."""
+        self._camera = drawn_camera(camera, mirror)
+        self._laser = drawn_laser(laser, laser_mirror)
+        self._board = Board.parse(board)
+        self._board_text = board
+        self._wanted = boards
+        self._gone_ns = round(gone * 1e9)
+        self._file = file
+        self._placements = Placements(self._camera)
+        self._views: list[BoardView] = []
+        self._seen_ns = 0
+        self._done = False
+
+    def open(self) -> None:
+        optional("cv2", "calibrate", "vision")
+
+    def step(self, frame: Frame, stripe: Stripe, light: MirrorState) -> RigCalibration | None:
+        if self._done:
+            return None
+        if self._file is not None:
+            return self._given(frame, Calibration.load(self._file))
+        view = self._look(frame, stripe, light)
+        if view is not None:
+            self._views.append(view)
+            self._seen_ns = frame.stamp.t_ns
+        over = self._placements.count >= self._wanted and frame.stamp.t_ns - self._seen_ns > self._gone_ns
+        return self._given(frame, self._fitted()) if over else None
+
+    def _given(self, frame: Frame, calibration: Calibration) -> RigCalibration:
+        self._done, self._views = True, []
+        return RigCalibration(frame.stamp, calibration.text())
+
+    def _look(self, frame: Frame, stripe: Stripe, light: MirrorState) -> BoardView | None:
+        """What a frame shows of the board; None where it shows too little, or a mirror moved."""
+        if frame.mirror is None or frame.mirror.moved or light.moved:
+            return None
+        found = self._board.detect(frame.image)
+        if found is None:
+            return None
+        ids, pixels = found
+        good = stripe.saturated < 0.5
+        line = stripe.point_px[good] if good.mean() > 1 - _MOST_SATURATED else np.zeros((0, 2))
+        clear = _clear_of(pixels, stripe.point_px)
+        view = BoardView(
+            self._board.points_m[ids[clear]], pixels[clear], f"frame {frame.seq}", 0, frame.mirror.angle_rad,
+            frame.stamp.t_ns, None, light.angle_rad,
+        )  # fmt: skip
+        numbered = self._placements.numbered(view)
+        return None if numbered is None else with_stripe_on_board(numbered, self._board, line)
+
+    def _fitted(self) -> Calibration:
+        fit = fit_rig(self._views, self._camera, self._laser)
+        frames = f"{len(self._views)} frames of {self._placements.count} placements"
+        return rig_document(fit, {"procedure": "rig", "board": self._board_text, "data": frames})
+
+    def state_dict(self) -> Any:
+        return None  # half a set of views is of no use to a node that starts anew
+
+
+def _clear_of(pixels: np.ndarray, stripe_px: np.ndarray) -> np.ndarray:
+    """Which points (N x 2) are far enough from a stripe that runs from top to bottom."""
+    if not len(stripe_px):
+        return np.ones(len(pixels), bool)
+    order = np.argsort(stripe_px[:, 1])
+    column = np.interp(pixels[:, 1], stripe_px[order, 1], stripe_px[order, 0])
+    return np.abs(pixels[:, 0] - column) > _CLEAR_PX
