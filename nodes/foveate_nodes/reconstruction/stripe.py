@@ -1,0 +1,98 @@
+"""The stripe node: where a laser's line runs through an image, to a fraction of a pixel."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
+
+from foveate.catalog import optional
+from foveate.errors import StateError
+from foveate.messages import Frame
+from foveate.node import Node, Unit
+from foveate_nodes.reconstruction.messages import Stripe as StripeMessage
+from foveate_nodes.reconstruction.stripe_points import Detector, Light, Points, joined
+
+_SIGMA_PER_WIDTH = 0.58  # twice Steger's least, w / sqrt(3) of half the width: speckle is averaged over more pixels
+
+
+class Stripe(Node):
+    """The centre line of the stripe in each frame, at most one point a row; a frame without one gives no points.
+
+    A row where two candidates are alike has no point: a reflection cannot be told from the line there.
+    """
+
+    cost_ns = 2_000_000
+
+    class Outputs:
+        stripe: StripeMessage
+
+    def __init__(
+        self, *, method: Literal["steger", "centroid"] = "steger", along: Literal["rows", "columns"] = "rows",
+        channel: Literal["gray", "red", "green", "blue"] = "gray",
+        width: Annotated[float, Unit("px"), Ge(2), Le(60)] = 6.0,
+        sigma: Annotated[float, Unit("px"), Ge(0), Le(40)] = 0.0,
+        threshold: Annotated[float, Gt(0), Le(255)] = 10.0, gate: bool = True,
+        alike: Annotated[float, Gt(0), Le(1)] = 0.75, neighbours: Annotated[int, Ge(0), Le(10)] = 3,
+        read_noise: Annotated[float, Ge(0)] = 2.0, electrons: Annotated[float, Gt(0)] = 40.0,
+        speckle: Annotated[float, Le(2)] = -1.0, grain: Annotated[float, Unit("px"), Le(60)] = -1.0,
+    ) -> None:  # fmt: skip
+        """`along`: rows for a stripe from top to bottom; `channel` of colour frames; `width`: of the stripe at half
+        its height; `sigma`: of the smoothing, 0 = 0.58 of the width; `threshold`: least height, grey levels; `gate`:
+        False looks at every pixel; `alike`: a second candidate this strong makes a row useless; `neighbours`: fewer in
+        the 10 rows around make a point isolated; `read_noise`: grey levels; `electrons` a grey level; `speckle`: its
+        contrast, `grain`: its size, negative = told from the image."""
+        self._method, self._along, self._channel, self._gate = method, along, channel, gate
+        self._width_px, self._sigma_px, self._threshold = width, sigma or _SIGMA_PER_WIDTH * width, threshold
+        self._alike, self._neighbours = alike, neighbours
+        known = speckle if speckle >= 0 else None, grain if grain > 0 else None
+        self._light = Light(read_noise, electrons, *known)
+        self._detector: Detector | None = None
+
+    def open(self) -> None:
+        """Compile, so that the first frame is not late. Raises BackendMissing without numba."""
+        optional("numba", "stripe", "scan")
+        from foveate_nodes.reconstruction import stripe_detectors
+
+        width, threshold, light = self._width_px, self._threshold, self._light
+        if self._method == "steger":
+            self._detector = stripe_detectors.Steger(width, self._sigma_px, threshold, self._gate, light)
+        else:
+            self._detector = stripe_detectors.Centroid(width, threshold, light)
+        self._detector.find(np.zeros((64, 64), np.uint8))
+
+    def step(self, frame: Frame) -> StripeMessage:
+        assert self._detector is not None
+        image = self._plane(frame)
+        if self._along == "columns":
+            image = np.ascontiguousarray(image.T)
+        points = self._detector.find(image)
+        points = points.kept(points.second < self._alike)
+        points = points.kept(joined(points, self._neighbours))
+        return self._message(frame, points)
+
+    def _message(self, frame: Frame, points: Points) -> StripeMessage:
+        point, normal = points.point_px, points.normal_px
+        if self._along == "columns":
+            point, normal = point[:, ::-1], normal[:, ::-1]
+        return StripeMessage(
+            frame.stamp, np.ascontiguousarray(point), points.sigma_px.astype(np.float32), normal.astype(np.float32),
+            points.peak.astype(np.float32), points.saturated.astype(np.uint8), frame.image.shape[1],
+            frame.image.shape[0], frame.seq, frame.mirror,
+        )  # fmt: skip
+
+    def _plane(self, frame: Frame) -> NDArray[np.uint8]:
+        """Grey levels (H x W), contiguous. Raises StateError for an encoding it does not know."""
+        if frame.encoding == "Mono8":
+            return np.ascontiguousarray(frame.image)
+        if frame.encoding != "BGR8":
+            raise StateError("stripe", "find a line", f"frames are {frame.encoding}; it takes Mono8 and BGR8")
+        if self._channel != "gray":
+            return np.ascontiguousarray(frame.image[:, :, ("blue", "green", "red").index(self._channel)])
+        from foveate_nodes.reconstruction import stripe_gate
+
+        plane = np.empty(frame.image.shape[:2], np.uint8)
+        stripe_gate.gray(frame.image, plane)
+        return plane
