@@ -1,4 +1,4 @@
-"""Stripe points that can be trusted: those on plain white of a board, away from edges that would pull the centre line."""
+"""Stripe points that can be trusted: those on plain white of a board, away from edges that pull the centre line."""
 
 from __future__ import annotations
 

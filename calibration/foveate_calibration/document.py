@@ -136,7 +136,11 @@ class Calibration:
         if plain.get("units") != UNITS:
             raise CalibrationError(f"{name}: units are {plain.get('units')}, not {UNITS}")
         said = plain.pop("checksum", None)
-        if check and said != _checksum(plain):
+        try:
+            found = _checksum(plain)
+        except ValueError:
+            raise CalibrationError(f"{name}: a number is not finite") from None
+        if check and said != found:
             hint = f"if you changed it on purpose: foveate calibrate seal {name}"
             raise CalibrationError(f"{name}: the content is not that of its checksum; copy it again; {hint}")
         return cls(

@@ -214,12 +214,12 @@ def _add(out: _Normal, block: Block, huber: float) -> None:
     inner = np.eye(nuisance.shape[1])
     weights, left, length = np.ones(count), residual, np.zeros(0)
     variance, found = np.array(inner, np.float64), np.zeros(len(inner))
-    for _ in range(2):  # the nuisances of the believed residuals, and from what is then left who is believed
+    for last in (False, True):  # the nuisances of the believed residuals, and from what is then left who is believed
         variance[:] = np.linalg.inv((nuisance * weights[:, None]).T @ nuisance + inner)
         found = variance @ (nuisance.T @ (weights * residual))
         left = residual - nuisance @ found
         length = np.sqrt(np.bincount(measurement, left**2))
-        weights = np.minimum(1.0, huber / np.maximum(length, 1e-300))[measurement]
+        weights = weights if last else np.minimum(1.0, huber / np.maximum(length, 1e-300))[measurement]
     out.cost += float(np.where(length <= huber, 0.5 * length**2, huber * (length - 0.5 * huber)).sum())
     out.cost += 0.5 * float(found @ found)
     both = np.concatenate([block.by_shared, block.by_own], axis=1)
@@ -246,7 +246,8 @@ def _diagonal(stack: Array) -> Array:
 
 def _solved(system: Array, side: Array) -> Array:
     """The solution of a symmetric system, of least norm where it is singular; scaled to unit diagonal first."""
-    scale = 1.0 / np.sqrt(np.maximum(np.diag(system), 1e-300))
+    diagonal = np.diag(system)
+    scale = 1.0 / np.sqrt(np.maximum(diagonal, 1e-20 * float(diagonal.max(initial=1e-300))))
     try:
         return scale * np.linalg.solve(system * np.outer(scale, scale), scale * side)
     except np.linalg.LinAlgError:

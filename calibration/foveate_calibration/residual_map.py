@@ -66,7 +66,7 @@ class ResidualMap:
     def gaussian_process(
         cls, pixels: Array, angles_rad: Array, residuals_px: Array, noise_px: float, length: float = 0.8, seed: int = 0
     ) -> Self:
-        """The posterior mean with a squared-exponential kernel, on a subset of regressors.
+        """The posterior mean with squared-exponential kernels, on a subset of regressors.
 
         Quinonero-Candela and Rasmussen 2005, section 4.
         """
@@ -124,5 +124,11 @@ def _terms(scaled: Array, degree: int) -> Array:
 
 
 def _kernel(a: Array, b: Array, length: float) -> Array:
-    squared = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0)
-    return np.exp(-0.5 * squared / length**2)
+    """Half of it a sum over the variables, for an axis errs by its own angle; half of all variables together."""
+    squared = np.zeros((len(a), len(b)))
+    alone = np.zeros((len(a), len(b)))
+    for k in range(a.shape[1]):
+        off = ((a[:, k, None] - b[:, k]) / length) ** 2
+        squared += off
+        alone += np.exp(-0.5 * off)
+    return 0.5 * alone / a.shape[1] + 0.5 * np.exp(-0.125 * squared)

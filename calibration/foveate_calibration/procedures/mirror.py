@@ -16,6 +16,7 @@ from foveate_calibration.views import BoardView
 
 Array = NDArray[np.float64]
 PHYSICAL, POLYNOMIAL, PROCESS = "physical", "polynomial", "gaussian_process"
+_LENGTHS = (0.2, 0.4, 0.8, 1.6)  # of a Gaussian process's kernel, as shares of half the range of each variable
 _WORTH = 0.97  # of the physical model's error: a map that gains less is noise that was learnt
 
 
@@ -42,13 +43,26 @@ def fit_mirror(
     problem = rig.problem
     pixels, angles, off = residuals_of(problem, problem.views)
     maps[POLYNOMIAL] = ResidualMap.polynomial(pixels, angles, -off)
-    maps[PROCESS] = ResidualMap.gaussian_process(pixels, angles, -off, rig.floor_px)
+    length = _best_length(problem, rig.floor_px)
+    maps[PROCESS] = ResidualMap.gaussian_process(pixels, angles, -off, rig.floor_px, length)
     errors = {name: _held_out_px(rig, found) for name, found in maps.items()}
     for name, error in errors.items():
         tell(f"{name.replace('_', ' ')}: {error:.4f} px on held-out views")
     best = min(errors, key=lambda name: errors[name])
     chosen = residual if residual != "best" else (best if errors[best] < _WORTH * errors[PHYSICAL] else PHYSICAL)
     return MirrorFit(rig, replace(problem.camera, residual=maps[chosen]), errors, chosen)
+
+
+def _best_length(problem: RigProblem, noise_px: float) -> float:
+    """The length of the kernel that predicts every fourth view from the others best."""
+    kept = residuals_of(problem, [view for k, view in enumerate(problem.views) if k % 4])
+    left = residuals_of(problem, problem.views[::4])
+
+    def error(length: float) -> float:
+        found = ResidualMap.gaussian_process(kept[0], kept[1], -kept[2], noise_px, length)
+        return float(np.mean((left[2] + found.offset_px(left[0], left[1])) ** 2))
+
+    return min(_LENGTHS, key=error)
 
 
 def residuals_of(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, Array, Array]:

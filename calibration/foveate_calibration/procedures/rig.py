@@ -31,6 +31,7 @@ LENS_SHARE, CENTER_PX, DISTORTION = 0.02, 30.0, 0.3  # of the focal length, of t
 _HUBER = (300.0, 30.0, 2.5)  # sigmas; first nearly everything is believed, for the drawing may be off by 100 px
 _FEWEST_PLACEMENTS, _FEWEST_VIEWS, _LEAST_TILT_RAD = 4, 12, 0.1
 _HOLD_OUT = 5  # every fifth view of a placement is kept for the judgement
+_STRAY_PX = 5.0  # median distance to the nearest pose: distortion that is still unknown stays below
 _MOST_OFF = 6.0  # median residual of a view, in sigmas, beyond which it is left out
 
 
@@ -69,12 +70,13 @@ def fit_rig(
     """
     views = _renumbered(views)
     check_views(views, laser is not None)
+    views, removed = _without_strays(views, camera, tell)
     kept, held = _split(views)
     problem = RigProblem(camera, None, start_poses(kept, camera), tuple(kept), noise or Noise())
-    problem, removed = _without_strays(problem, tell)
+    _check_tilts(problem)
     prior = expected_errors(camera, laser, machined, free_lens)
     camera_only = prior[: len(problem.names)]
-    solution = _annealed(problem, camera_only)
+    solution, more = _trimmed(_annealed(problem, camera_only))
     problem, shift = solution.problem, solution.shift
     tell(f"mirrors and lens from {len(problem.views)} views of {len(problem.rig_from_board)} boards")
     if laser is not None:
@@ -83,13 +85,13 @@ def fit_rig(
         solution = _annealed(problem, only_laser, shift)
         problem, shift = solution.problem, solution.shift
         tell("the laser's sheet and mirror from its stripes on the boards")
-    solution = _with_measured_noise(problem, prior, shift, tell)
-    problem, more = _trimmed(solution)
-    if more:
-        solution = _with_measured_noise(problem, prior, solution.shift, tell)
-    fitted = {view.placement for view in solution.problem.views}
-    held = [view for view in held if view.placement in fitted]
-    return RigFit(solution, (*removed, *more), tuple(held), *judge(solution.problem, held))
+    solution, late = _trimmed(_with_measured_noise(problem, prior, shift, tell))
+    if late:
+        solution = _with_measured_noise(solution.problem, prior, solution.shift, tell)
+    for text in (*more, *late):
+        tell(f"left out {text}")
+    held = _believable(solution.problem, held)
+    return RigFit(solution, (*removed, *more, *late), tuple(held), *judge(solution.problem, held))
 
 
 def expected_errors(
@@ -122,7 +124,7 @@ def check_views(views: Sequence[BoardView], with_laser: bool) -> None:
 
 
 def _check_tilts(problem: RigProblem) -> None:
-    normals = np.array([problem.rig_from_board[k][:3, 2] for k in sorted({v.placement for v in problem.views})])
+    normals = np.array([problem.rig_from_board[k][:3, 2] for k in sorted({view.placement for view in problem.views})])
     middle = normals.mean(axis=0) / np.linalg.norm(normals.mean(axis=0))
     spread = float(np.arccos(np.clip(normals @ middle, -1, 1)).max())
     if spread < _LEAST_TILT_RAD:
@@ -132,29 +134,32 @@ def _check_tilts(problem: RigProblem) -> None:
         )
 
 
-def _without_strays(problem: RigProblem, tell: Tell) -> tuple[RigProblem, tuple[str, ...]]:
+def _without_strays(
+    views: Sequence[BoardView], camera: SteeredCamera, tell: Tell
+) -> tuple[list[BoardView], tuple[str, ...]]:
     """Leave out views that no pose of a flat board explains; raises CalibrationError where most do not."""
-    fits, removed = [], []
-    for view in problem.views:
-        pose = start_poses([replace(view, placement=0)], problem.camera)[0]
-        alone = RigProblem(problem.camera, None, (pose,), (replace(view, placement=0),), problem.noise)
-        off = alone.block(alone.views[0]).residual * problem.noise.corner_px
-        rms = float(np.sqrt(np.mean(off**2)))
-        limit = 5.0 + 0.01 * float(np.ptp(view.pixel, axis=0).max())
-        if rms > limit:
-            removed.append(f"{view.name}: no pose explains its points ({rms:.0f} px): flipped, or another board")
-        else:
-            fits.append(view)
-    if len(removed) > len(fits):
-        raise CalibrationError(
-            f"{removed[0]} (and {len(removed) - 1} more); is the board named right, and not mirrored?"
-        )
+    why = [_stray(replace(view, placement=0), camera) for view in views]
+    removed = tuple(text for text in why if text)
+    if 2 * len(removed) > len(views):
+        raise CalibrationError(f"{removed[0]} (as {len(removed) - 1} more); is the board the one that was named?")
     for text in removed:
         tell(f"left out {text}")
+    fits = _renumbered([view for view, text in zip(views, why, strict=True) if not text])
     check_views(fits, False)
-    kept = replace(problem, views=tuple(fits), rig_from_board=start_poses(fits, problem.camera))
-    _check_tilts(kept)
-    return kept, tuple(removed)
+    return fits, removed
+
+
+def _stray(view: BoardView, camera: SteeredCamera) -> str:
+    """Why no pose of a flat board explains a view; "" where one does."""
+    try:
+        pose = start_poses([view], camera)
+    except CalibrationError as error:
+        return str(error)
+    noise = Noise()
+    off = RigProblem(camera, None, pose, (view,), noise).block(view).residual * noise.corner_px
+    if np.median(np.abs(off)) > _STRAY_PX:
+        return f"{view.name}: no pose of the board explains its points ({np.median(np.abs(off)):.0f} px off)"
+    return ""
 
 
 def _solved(
@@ -216,18 +221,36 @@ def measured_noise(solution: Solution[RigProblem]) -> Noise:
     return Noise(*(float(n * f) if s[1] > 0 else n for n, f, s in zip(now, factor, sums, strict=True)))
 
 
-def _trimmed(solution: Solution[RigProblem]) -> tuple[RigProblem, tuple[str, ...]]:
-    """Without the views whose typical residual is too large to be noise."""
+def _trimmed(solution: Solution[RigProblem]) -> tuple[Solution[RigProblem], tuple[str, ...]]:
+    """Without the views that are too far off to be noise: in their points, or in what their readings had to be."""
+    errors = np.array([np.abs(nuisance).max() for nuisance in solution.nuisances])
+    most = _MOST_OFF * max(1.0, 1.4826 * float(np.median(errors)))
     kept, removed = [], []
-    for view, residual in zip(solution.problem.views, solution.residuals, strict=True):
+    for view, residual, error in zip(solution.problem.views, solution.residuals, errors, strict=True):
         off = float(np.median(np.abs(residual)))
         if off > _MOST_OFF:
             removed.append(f"{view.name}: its points are typically {off:.0f} sigmas off; the board may have moved")
+        elif error > most:
+            removed.append(f"{view.name}: its readings would be {error:.0f} sigmas off; board or mirror may have moved")
         else:
             kept.append(view)
     if not removed:
-        return solution.problem, ()
-    return replace(solution.problem, views=tuple(kept)), tuple(removed)
+        return solution, ()
+    return replace(solution, problem=replace(solution.problem, views=tuple(kept))), tuple(removed)
+
+
+def _believable(problem: RigProblem, views: Sequence[BoardView]) -> list[BoardView]:
+    """Those of held-out views whose board stands where a fitted view saw it, and did not move."""
+    placements = {view.placement for view in problem.views}
+    by_reading_px = 2 * float(problem.camera.lens.values[0]) * problem.noise.camera_rad
+    limit = max(_MOST_OFF * float(np.hypot(by_reading_px, problem.noise.corner_px)), _STRAY_PX / 2)
+    found = []
+    for view in views:
+        if view.placement in placements:
+            residual = problem.block(view).residual[: 2 * len(view.pixel)] * problem.noise.corner_px
+            if np.median(np.abs(residual)) < limit:
+                found.append(view)
+    return found
 
 
 def judge(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, float, Array, float, Array]:

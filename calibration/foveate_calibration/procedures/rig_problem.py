@@ -162,6 +162,8 @@ def board_pose(view: BoardView, camera: SteeredCamera) -> Array:
         raise CalibrationError(f"{view.name}: the pose of the board cannot be found from its {len(view.pixel)} points")
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(turn)[0], np.ravel(shift)
+    if pose[:3, 2] @ pose[:3, 3] <= 0:
+        raise CalibrationError(f"{view.name}: the board is seen from behind: a mirrored image, or another board")
     return rig_from_virtual @ flip @ pose
 
 

@@ -1,4 +1,4 @@
-"""A scanner as its rig says it was drawn: where a calibration starts, and what a scan is planned with before there is one."""
+"""A scanner as its rig was drawn: where a calibration starts, and what a scan is planned with before there is one."""
 
 from __future__ import annotations
 
