@@ -16,8 +16,8 @@ _LEAST_PX = 0.003  # no point is better: what sampling and 8 bits leave of a str
 # Part of the contrast that the gate asks for: a stripe as wide as expected has 0.7 of its peak, less with speckle.
 _GATE = 0.35
 
-# Clipped rows do not show their speckle. Where more than this share is clipped, it is taken to be at least that of a
-# laser on a matt surface seen through a small aperture: errors come out too large rather than too small.
+# A short stripe does not show its speckle, nor do clipped rows. Where there are too few rows, or more than this share is
+# clipped, it is taken to be (at least) this: twice what a fair scanner has, so that errors come out rather too large.
 _MOST_CLIPPED, _UNKNOWN_CONTRAST, _UNKNOWN_GRAIN_PX = 0.05, 0.5, 2.0
 _GRAVITY = 1.3  # what the threshold, which follows the highest grain, adds to speckle's part: measured, 1.2 to 1.5
 
@@ -61,11 +61,13 @@ class Steger:
         found = out[row]
         response = found[:, steger.RESPONSE]
         peak = response * self._scale
+        aside = (np.rint(found[:, steger.X]) - found[:, steger.X]) / self._line_px  # the pixel beside the ridge
         background = found[:, steger.LEVEL] - peak * stripe_noise.level_per_peak(self._line_px, self._sigma_px)
+        ridge = background + (found[:, steger.RIDGE] - background) * np.exp(0.5 * aside**2)
         saturated = found[:, steger.CLIPPED] >= CLIPPED_FROM
         return Points(
             row, found[:, [steger.X, steger.Y]], found[:, [steger.NORMAL_X, steger.NORMAL_Y]],
-            self._deviation(row, response, peak, background, found[:, steger.RIDGE], saturated), peak,
+            self._deviation(row, response, peak, background, ridge, saturated), peak,
             found[:, steger.SECOND] / response, saturated,
         )  # fmt: skip
 
@@ -124,7 +126,8 @@ def speckle_of(
         return light.contrast, light.grain_px
     clear = ~saturated
     sensor = np.sqrt(light.read_levels**2 + 1 / 12 + np.maximum(ridge, 0.0) / light.electrons)
-    contrast, grain = stripe_noise.speckle_of(row[clear], (ridge - background)[clear], peak[clear], sensor[clear])
+    told = stripe_noise.speckle_of(row[clear], (ridge - background)[clear], peak[clear], sensor[clear])
+    contrast, grain = told or (_UNKNOWN_CONTRAST, _UNKNOWN_GRAIN_PX)
     if saturated.size and saturated.mean() > _MOST_CLIPPED:  # the rows that are left are the dim ones
         contrast, grain = max(contrast, _UNKNOWN_CONTRAST), max(grain, _UNKNOWN_GRAIN_PX)
     return (

@@ -58,27 +58,29 @@ def of_speckle(contrast: float, grain_px: float, line_px: float, sigma_px: float
     return contrast * math.sqrt(along * across) * peak_per_response(line_px, sigma_px)
 
 
-def speckle_of(row: NDArray[np.integer], ridge: Array, peak: Array, sensor_levels: Array) -> tuple[float, float]:
-    """(contrast, grain in px) of the light along a stripe; (0, 1) where noise explains what varies.
+def speckle_of(row: NDArray[np.integer], ridge: Array, peak: Array, sensor_levels: Array) -> tuple[float, float] | None:
+    """(contrast, grain in px) of the light along a stripe; (0, 1) where noise explains what varies, None: too few rows.
 
     `ridge` (N): grey levels above the background of the pixel on the ridge in `row`, `peak`: the same smoothed,
     `sensor_levels`: deviation that the sensor alone gives.
     """
-    if row.size < 4 * _LAGS:
-        return 0.0, 1.0
+    if row.size < 2 * _LAGS:
+        return None
     total = np.concatenate([[0.0], np.cumsum(peak)])
     index = np.arange(row.size)
     low, high = np.maximum(index - _AROUND, 0), np.minimum(index + _AROUND + 1, row.size)
     around = (total[high] - total[low]) / (high - low)
+    above, below = (total[index + 1] - total[low]) / (index + 1 - low), (total[high] - total[index]) / (high - index)
+    even = np.abs(np.log(above / below)) < 0.3  # no edge of what is lit, as on a board, within these rows
     off = ridge / around - 1
-    off -= np.median(off)
-    spread = 1.4826 * np.median(np.abs(off))
-    kept = (np.abs(off) < max(6 * spread, 1e-6)) & (np.abs(np.log(peak / around)) < 0.5)  # no edges of what is lit
-    if kept.sum() < 4 * _LAGS:
-        return 0.0, 1.0
+    spread = 1.4826 * np.median(np.abs(off - np.median(off)))
+    kept = (np.abs(off - np.median(off)) < max(6 * spread, 1e-6)) & even
+    if kept.sum() < 2 * _LAGS:
+        return None
     off -= off[kept].mean()
-    variance = float(np.mean(off[kept] ** 2) - np.mean((sensor_levels[kept] / around[kept]) ** 2))
-    if variance <= 1e-6:
+    sensor = float(np.mean((sensor_levels[kept] / around[kept]) ** 2))
+    variance = float(np.mean(off[kept] ** 2)) - sensor
+    if variance <= max(3 * sensor * math.sqrt(2 / kept.sum()), 1e-6):  # three deviations of what noise alone gives
         return 0.0, 1.0
     line = np.full(int(row[-1] - row[0]) + 1, np.nan)
     line[row[kept] - row[0]] = off[kept]
