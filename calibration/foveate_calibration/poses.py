@@ -1,0 +1,136 @@
+"""Poses over time from files: TUM trajectories, tables, JSON, and streams of recordings."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate_calibration.errors import CalibrationError
+from foveate_calibration.rigid import transform
+
+Array = NDArray[np.float64]
+_FORMS = 't x y z qx qy qz qw (TUM), the same with commas, or JSON [{"t_s": 0.1, "matrix": 4 x 4}, ...]'
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Poses:
+    """Rigid transforms with their times, in order."""
+
+    time_s: Array  # (N,)
+    matrices: Array  # N x 4 x 4
+    name: str  # where they are from
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+
+def read_poses(text: str) -> Poses:
+    """Of a file (.json, .csv, else TUM's text), or `FILE.mcap:node.output` of a recording. Raises CalibrationError."""
+    name, _, stream = text.partition(".mcap:")
+    if stream:
+        return _of_recording(Path(f"{name}.mcap"), stream)
+    path = Path(text)
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"{path}: cannot be read: {error}") from None
+    rows = _of_json(content, text) if path.suffix == ".json" else _of_lines(content, text)
+    if not rows:
+        raise CalibrationError(f"{path}: holds no poses; write {_FORMS}")
+    times = np.array([time for time, _ in rows])
+    if not (np.diff(times) > 0).all():
+        at = int(np.argmax(np.diff(times) <= 0)) + 1
+        raise CalibrationError(f"{path}: time goes back at pose {at + 1} ({times[at - 1]:g} s, then {times[at]:g} s)")
+    return Poses(times, np.stack([matrix for _, matrix in rows]), path.name)
+
+
+def paired(one: Poses, other: Poses, tolerance_s: float) -> tuple[Array, Array]:
+    """Poses (N x 4 x 4 each) of the same moments: the nearest within `tolerance_s`. Raises CalibrationError."""
+    off = np.abs(one.time_s[:, None] - other.time_s)
+    near = off.argmin(axis=1)
+    fits = off[np.arange(len(one)), near] <= tolerance_s
+    if not fits.any():
+        raise CalibrationError(
+            f"no pose of {one.name} ({one.time_s[0]:.3f} to {one.time_s[-1]:.3f} s) is within {tolerance_s:g} s of one "
+            f"of {other.name} ({other.time_s[0]:.3f} to {other.time_s[-1]:.3f} s); --by-number pairs first with first"
+        )
+    return one.matrices[fits], other.matrices[near[fits]]
+
+
+def _of_recording(path: Path, stream: str) -> Poses:
+    from foveate.messages import Pose
+    from foveate.recording.recording import Recording
+
+    rows = []
+    for _, message in Recording(path).messages(stream, Pose):
+        assert isinstance(message, Pose)
+        rows.append((message.stamp.t_ns * 1e-9, transform(quaternion(message.orientation), message.position_m)))
+    if not rows:
+        raise CalibrationError(f"{path}: stream '{stream}' has no poses; 'foveate log ls {path}' lists the streams")
+    return Poses(np.array([t for t, _ in rows]), np.stack([m for _, m in rows]), f"{path.name}:{stream}")
+
+
+def quaternion(xyzw: Sequence[float] | Array) -> Array:
+    """3 x 3 rotation of a quaternion x, y, z, w. Raises ValueError where its length is not about 1."""
+    values = np.asarray(xyzw, np.float64)
+    length = float(np.linalg.norm(values))
+    if not 0.99 < length < 1.01:
+        raise ValueError(f"a quaternion of length {length:.3g}")
+    x, y, z, w = values / length
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def _of_lines(content: str, name: str) -> list[tuple[float, Array]]:
+    found = []
+    split: Iterable[list[str]] = (line.split() for line in content.splitlines())
+    lines = csv.reader(content.splitlines()) if "," in content else split
+    for number, words in enumerate(lines, 1):
+        if not words or words[0].startswith("#") or (number == 1 and not _is_number(words[0])):
+            continue
+        try:
+            values = [float(word) for word in words]
+            if len(values) != 8 or not np.isfinite(values).all():
+                raise ValueError(f"{len(values)} numbers")
+            found.append((values[0], transform(quaternion(values[4:]), np.array(values[1:4]))))
+        except ValueError as error:
+            raise CalibrationError(f"{name}:{number}: no pose ({error}); write {_FORMS}") from None
+    return found
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _of_json(content: str, name: str) -> list[tuple[float, Array]]:
+    try:
+        rows: Any = json.loads(content)
+        if not isinstance(rows, list):
+            raise ValueError("not a list")
+        found = []
+        for number, row in enumerate(rows):
+            matrix = np.eye(4)
+            matrix[:3] = np.array(row["matrix"], np.float64).reshape(-1, 4)[:3]
+            turn = matrix[:3, :3]
+            if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-4) or np.linalg.det(turn) < 0:
+                raise ValueError(f"the matrix of pose {number + 1} is no rotation")
+            found.append((float(row.get("t_s", number)), matrix))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CalibrationError(f"{name}: {type(error).__name__}: {error}; write {_FORMS}") from None
+    return found
