@@ -155,8 +155,8 @@ def _same_size(picture: _Picture, size: tuple[int, int] | None) -> tuple[int, in
     height, width = picture.image.shape[:2]
     if size is not None and size != (width, height):
         raise CalibrationError(
-            f"{picture.name} is {width} x {height} and the images before are {size[0]} x {size[1]}; calibrate images of "
-            "one size at a time"
+            f"{picture.name} is {width} x {height} and the images before are {size[0]} x {size[1]}; calibrate images "
+            "of one size at a time"
         )
     return width, height
 

@@ -192,11 +192,13 @@ section{padding:4px 16px;border-radius:6px;border-left:6px solid}
 .good{background:#eaf6ec;border-color:#2e8b45}.mind{background:#fdf3e2;border-color:#d08a18}
 .grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(400px,1fr));gap:16px}
 figure{margin:0}figcaption{font-size:13px;color:#556270}svg{width:100%;height:auto}
-svg text{font:11px system-ui,sans-serif;fill:#33404d}svg .note{fill:#556270}svg .pale{fill:#fff}svg .small{font-size:9px}
+svg text{font:11px system-ui,sans-serif;fill:#33404d}svg .note{fill:#556270}svg .pale{fill:#fff}
+svg .small{font-size:9px}
 .grid{stroke:#e3e8ed;fill:none}.frame{fill:none;stroke:#aab4be}
 circle.dot{fill:#1f6fb4;fill-opacity:.55}path.arrow{stroke:#1f6fb4;fill:none}
 circle.bad,rect.bad{fill:#c8322b}path.bad{stroke:#c8322b;stroke-width:1.6;fill:none}
 .sigma{fill:none;stroke:#333;stroke-dasharray:4 3}.bar{fill:#8fb9dc}.curve{fill:none;stroke:#c8322b;stroke-width:1.6}
-table{border-collapse:collapse;font-size:13px}td,th{text-align:left;padding:3px 14px 3px 0;border-bottom:1px solid #e3e8ed;
+table{border-collapse:collapse;font-size:13px}
+td,th{text-align:left;padding:3px 14px 3px 0;border-bottom:1px solid #e3e8ed;
 overflow-wrap:anywhere}
 """

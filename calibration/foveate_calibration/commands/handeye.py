@@ -24,7 +24,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--hand", required=True, metavar="POSES", help=f"world_from_hand: {poses}")
     parser.add_argument("--board-poses", metavar="POSES", help=f"camera_from_board: {poses}")
     parser.add_argument("--images", nargs="+", metavar="IMAGES",
-                        help="or images of the board: one for each pose of the hand, in order, or a recording")  # fmt: skip
+                        help="or images of the board: one for each pose, in order, or a recording")  # fmt: skip
     arguments.add_board(parser, required=False)
     parser.add_argument("--lens", metavar="FILE[:NAME]", help="with --images: the camera's calibration")
     arguments.add_reading(parser)
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         {
             fitted.names[0]: f"at {', '.join(f'{1e3 * v:.2f}' for v in shift)} mm, sigma "
             f"{', '.join(f'{v:.2f}' for v in sigma)} mm",
-            "residual": f"{1e3 * turn:.3f} mrad, {1e3 * np.sqrt(np.mean(fitted.residual[:, 3:] ** 2)):.3f} mm each axis",
+            "residual": f"{1e3 * turn:.3f} mrad, {1e3 * np.sqrt(np.mean(fitted.residual[:, 3:] ** 2)):.3f} mm an axis",
         },
     )  # fmt: skip
 
@@ -89,14 +89,14 @@ def _of_images(options: argparse.Namespace, hand: Array, time_s: Array) -> tuple
         raise CalibrationError("--images needs --board and --lens: a board's pose follows from both")
     board, lens = Board.parse(options.board), lens_of(options.lens)
     if board.ambiguous:
-        raise CalibrationError(f"{board.text} looks the same upside down, so its pose is not known; use a chessboard of "
-                               "odd x even counts, such as 9x6, or markers")  # fmt: skip
+        raise CalibrationError(f"{board.text} looks the same upside down, so its pose is not known; use a chessboard "
+                               "of odd x even counts, such as 9x6, or markers")  # fmt: skip
     reading = read_views(board, options.images, stream=options.stream, mirrored=options.mirrored, every=options.every,
                          progress=arguments.progress("looking for the board"))  # fmt: skip
     arguments.tell(reading.told())
     if (reading.width, reading.height) != (lens.width, lens.height):
-        raise CalibrationError(f"the images are {reading.width} x {reading.height} and {options.lens} is of a camera of "
-                               f"{lens.width} x {lens.height}")  # fmt: skip
+        raise CalibrationError(f"the images are {reading.width} x {reading.height} and {options.lens} is of a camera "
+                               f"of {lens.width} x {lens.height}")  # fmt: skip
     seen = np.stack([board_pose(view, lens) for view in reading.views])
     if any(view.t_ns for view in reading.views):
         off = np.abs(np.array([view.t_ns for view in reading.views])[:, None] * 1e-9 - time_s)

@@ -7,7 +7,7 @@ import argparse
 from foveate_calibration import arguments
 from foveate_calibration.lens import Lens
 
-_EXAMPLES = """  foveate calibrate stereo --left 'left*.jpg' --right 'right*.jpg' --board chessboard:9x6:25mm -o stereo.yaml
+_EXAMPLES = """  foveate calibrate stereo --left 'left*.jpg' --right 'right*.jpg' --board chessboard:9x6:25mm -o lr.yaml
   foveate calibrate stereo --left run.mcap --right run.mcap --streams left.frame,right.frame --board ...
   foveate calibrate stereo --left l/ --right r/ --lenses left.yaml,right.yaml --board ...    lenses held as they are"""
 
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     board, names = Board.parse(options.board), arguments.coefficients(options)
     if board.ambiguous:
         raise CalibrationError(f"{board.text} looks the same upside down, so two cameras may number its corners "
-                               "differently; use a chessboard of odd x even counts, such as 9x6, or markers")  # fmt: skip
+                               "differently; use a chessboard of odd x even counts, as 9x6, or markers")  # fmt: skip
     streams = _two(options.streams, "--streams") or (None, None)
     lenses = _lenses(_two(options.lenses, "--lenses"))
     both = []
