@@ -16,8 +16,8 @@ _LEAST_PX = 0.003  # no point is better: what sampling and 8 bits leave of a str
 # Part of the contrast that the gate asks for: a stripe as wide as expected has 0.7 of its peak, less with speckle.
 _GATE = 0.35
 
-# A short stripe does not show its speckle, nor do clipped rows. Where there are too few rows, or more than this share is
-# clipped, it is taken to be (at least) this: twice what a fair scanner has, so that errors come out rather too large.
+# A short stripe does not show its speckle, nor do clipped rows. Where there are too few rows, or more than this share
+# is clipped, it is taken to be (at least) this: twice what a fair scanner has, so that errors come out rather too large.
 _MOST_CLIPPED, _UNKNOWN_CONTRAST, _UNKNOWN_GRAIN_PX = 0.05, 0.5, 2.0
 _GRAVITY = 1.3  # what the threshold, which follows the highest grain, adds to speckle's part: measured, 1.2 to 1.5
 
