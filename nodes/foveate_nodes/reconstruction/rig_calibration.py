@@ -14,6 +14,7 @@ from foveate.node import Node, Unit
 from foveate_calibration.board_stripes import with_stripe_on_board
 from foveate_calibration.boards import Board
 from foveate_calibration.document import Calibration, RigCalibration
+from foveate_calibration.drawing import drawn_camera, drawn_laser
 from foveate_calibration.placements import Placements
 from foveate_calibration.procedures.rig import fit_rig
 from foveate_calibration.procedures.rig_document import rig_document
@@ -21,7 +22,6 @@ from foveate_calibration.views import BoardView
 from foveate_drivers.cameras.base import Camera
 from foveate_drivers.lasers.base import LineLaser
 from foveate_drivers.mirrors.base import Mirror
-from foveate_nodes.reconstruction.drawing import drawn_camera, drawn_laser
 from foveate_nodes.reconstruction.messages import Stripe
 
 _CLEAR_PX = 14.0  # corners nearer to the stripe than this are pulled by its light
