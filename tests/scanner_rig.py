@@ -82,17 +82,24 @@ def board_points(columns: int = 16, rows: int = 12, square_m: float = 0.03) -> A
     return np.column_stack([x.ravel() * square_m, y.ravel() * square_m, np.zeros(x.size)])
 
 
+def poses(seed: int, placements: int, tilt_rad: float = 0.5) -> tuple[Array, ...]:
+    """Where boards stand, all over the volume and tilted to all sides: rig_from_board (4 x 4)."""
+    rng, found = np.random.default_rng((seed, 7)), []
+    for _ in range(placements):
+        side = rng.uniform(0, 2 * np.pi)
+        tilt = rotation_from(tilt_rad * rng.uniform(0.4, 1.0) * np.array([np.cos(side), np.sin(side), 0]))
+        found.append(transform(tilt @ rotation_from(np.array([0, 0, rng.uniform(-0.5, 0.5)])), rng.uniform(LOW, HIGH)))
+    return tuple(found)
+
+
 def views(
     camera: SteeredCamera, laser: SteeredLaser, seed: int, *, placements: int = 12, each: int = 10,
     noise: Noise | None = None, tilt_rad: float = 0.5, stripes: bool = True, outliers: float = 0.0,
 ) -> list[BoardView]:  # fmt: skip
     """What a rig as made sees of boards that stand still while its mirrors turn."""
-    noise, rng = noise or Noise(), np.random.default_rng((seed, 7))
+    noise, rng = noise or Noise(), np.random.default_rng((seed, 8))
     points, found = board_points(), []
-    for k in range(placements):
-        side = rng.uniform(0, 2 * np.pi)
-        tilt = rotation_from(tilt_rad * rng.uniform(0.4, 1.0) * np.array([np.cos(side), np.sin(side), 0]))
-        pose = transform(tilt @ rotation_from(np.array([0, 0, rng.uniform(-0.5, 0.5)])), rng.uniform(LOW, HIGH))
+    for k, pose in enumerate(poses(seed, placements, tilt_rad)):
         for i in range(each):
             view = _view(camera, laser, pose, points, rng, noise, stripes, outliers)
             if view is not None:
