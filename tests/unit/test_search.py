@@ -14,12 +14,12 @@ from foveate_drivers.mirrors.sim import SimMirror
 from foveate_nodes.detection.detect import suppress
 from foveate_nodes.detection.gaze_scheduler import GazeScheduler
 from foveate_nodes.detection.grid import Grid
-from foveate_nodes.detection.look_timing import LookTiming
 from foveate_nodes.detection.object_map import ObjectMap
 from foveate_nodes.detection.probability_map import ProbabilityMapNode
 from foveate_nodes.detection.raster_gaze import RasterGaze
 from foveate_nodes.detection.scoring import score
 from foveate_nodes.detection.steered_view import SteeredView
+from foveate_nodes.devices.look_timing import LookTiming
 
 FIELD, PERIOD_NS, EXPOSURE_NS = 0.0419, 8_333_333, 1_000_000
 

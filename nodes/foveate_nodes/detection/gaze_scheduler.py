@@ -15,8 +15,8 @@ from foveate.node import Node, Unit
 from foveate_drivers.cameras.base import Camera
 from foveate_drivers.mirrors.base import Mirror
 from foveate_nodes.detection.grid import Grid
-from foveate_nodes.detection.look_timing import LookTiming, normal_inside
 from foveate_nodes.detection.steered_view import SteeredView
+from foveate_nodes.devices.look_timing import LookTiming, normal_inside
 
 Array = NDArray[np.float64]
 _PENDING_LEFT = 0.2  # share of the expectation left where a look's result is still to come

@@ -11,8 +11,8 @@ from foveate.messages import Frame, Gaze, Stamp
 from foveate.node import Node, Unit
 from foveate_drivers.cameras.base import Camera
 from foveate_drivers.mirrors.base import Mirror
-from foveate_nodes.detection.look_timing import LookTiming
 from foveate_nodes.detection.steered_view import SteeredView
+from foveate_nodes.devices.look_timing import LookTiming
 
 
 class RasterGaze(Node):
