@@ -82,13 +82,14 @@ def board_points(columns: int = 16, rows: int = 12, square_m: float = 0.03) -> A
     return np.column_stack([x.ravel() * square_m, y.ravel() * square_m, np.zeros(x.size)])
 
 
-def poses(seed: int, placements: int, tilt_rad: float = 0.5) -> tuple[Array, ...]:
-    """Where boards stand, all over the volume and tilted to all sides: rig_from_board (4 x 4)."""
+def poses(seed: int, placements: int, tilt_rad: float = 0.5, height: float = 1.0) -> tuple[Array, ...]:
+    """Where boards stand, all over `height` of the volume and tilted to all sides: rig_from_board (4 x 4)."""
     rng, found = np.random.default_rng((seed, 7)), []
     for _ in range(placements):
         side = rng.uniform(0, 2 * np.pi)
         tilt = rotation_from(tilt_rad * rng.uniform(0.4, 1.0) * np.array([np.cos(side), np.sin(side), 0]))
-        found.append(transform(tilt @ rotation_from(np.array([0, 0, rng.uniform(-0.5, 0.5)])), rng.uniform(LOW, HIGH)))
+        turn = tilt @ rotation_from(np.array([0, 0, rng.uniform(-0.5, 0.5)]))
+        found.append(transform(turn, rng.uniform(LOW, HIGH) * [1, height, 1]))
     return tuple(found)
 
 
@@ -99,7 +100,8 @@ def views(
     """What a rig as made sees of boards that stand still while its mirrors turn."""
     noise, rng = noise or Noise(), np.random.default_rng((seed, 8))
     points, found = board_points(), []
-    for k, pose in enumerate(poses(seed, placements, tilt_rad)):
+    height = 1.0 if len(camera.mirrors) == 2 else 0.1  # one mirror looks along a line
+    for k, pose in enumerate(poses(seed, placements, tilt_rad, height)):
         for i in range(each):
             view = _view(camera, laser, pose, points, rng, noise, stripes, outliers)
             if view is not None:
