@@ -169,6 +169,15 @@ class Chessboard(Board):
         grid = tags.refined(gray, np.reshape(corners, (self.rows, self.columns, 2)))
         return np.arange(self.columns * self.rows), self._oriented(gray, grid).reshape(-1, 2)
 
+    def larger(self, image: Image) -> str | None:
+        """The counts of the chessboard in a grey image where it has more corners than this one, such as `9x6`."""
+        flags = cv2.CALIB_CB_NORMALIZE_IMAGE | cv2.CALIB_CB_LARGER
+        seen, _, kinds = cv2.findChessboardCornersSBWithMeta(image, (self.columns, self.rows), flags)
+        if not seen or kinds is None:
+            return None
+        counts = sorted((int(n) for n in np.shape(kinds)[:2]), reverse=True)
+        return None if counts[0] * counts[1] <= self.columns * self.rows else f"{counts[0]}x{counts[1]}"
+
     def _oriented(self, gray: Image, grid: Array) -> Array:
         """Corners (rows x columns x 2) so that y is clockwise of x and the square at the upper left is black."""
         first, second = grid[0, -1] - grid[0, 0], grid[-1, 0] - grid[0, 0]

@@ -72,6 +72,7 @@ def read_views(
     size: tuple[int, int] | None = None
     done = looked = 0
     kept: list[_Picture] = []
+    shown: list[_Picture] = []
     with ThreadPoolExecutor(_THREADS) as pool:
         wanted = islice(pictures, 0, None, every)
         while batch := list(islice(wanted, _AT_ONCE)):
@@ -83,11 +84,13 @@ def read_views(
                     without.append(picture.name)
                     kept = [*kept, picture][:2]
                 else:
+                    shown = [*shown, picture][:3]
                     views.append(_view(board, picture, found, len(views)))
             done += len(batch) * every
             progress(min(done / max(count, 1), 1.0))
     if not views or size is None:
         raise CalibrationError(_nothing(board, looked, without, kept, mirrored))
+    _refuse_part(board, shown)
     return Reading(tuple(views), *size, looked, tuple(without), _hash(files))
 
 
@@ -164,6 +167,20 @@ def _same_size(picture: _Picture, size: tuple[int, int] | None) -> tuple[int, in
 def _view(board: Board, picture: _Picture, found: Found, number: int) -> BoardView:
     ids, pixels = found
     return BoardView(board.points_m[ids], pixels, picture.name, number, picture.angle_rad, picture.t_ns)
+
+
+def _refuse_part(board: Board, shown: Sequence[_Picture]) -> None:
+    """Raises CalibrationError where the board is a part of a larger chessboard: which part may differ by image."""
+    if not isinstance(board, Chessboard):
+        return
+    larger = [found for picture in shown if (found := board.larger(_gray(picture.image))) is not None]
+    if larger and 2 * len(larger) > len(shown):
+        raise CalibrationError(f"{board.text} is a part of what {shown[0].name} shows, a chessboard of {larger[0]} "
+                               "inner corners; name the board so")  # fmt: skip
+
+
+def _gray(image: Image) -> Image:
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 def _nothing(board: Board, looked: int, without: Sequence[str], kept: Sequence[_Picture], mirrored: bool) -> str:

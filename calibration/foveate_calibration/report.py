@@ -114,10 +114,14 @@ def page(
         parts += [_figure(charts.heat(e.values, e.size, e.unit), f"{e.title}, {e.unit}") for e in extras]
         parts.append("</div>")
     parts.append(_parameters(calibration))
-    parts.append(_table("What is left", ["quantity", "value"], [
+    rows = [
         [name, ", ".join(f"{key} {value:.4g}" for key, value in values.items())]
         for name, values in calibration.residuals.items()
-    ]))  # fmt: skip
+    ]
+    each = [row for row in rows if row[0].startswith(("view ", "pair "))]
+    parts.append(_table("What is left", ["quantity", "value"], [row for row in rows if row not in each]))
+    if each:
+        parts.append(f"<details><summary>each of {len(each)}</summary>{_table('', ['', ''], each)}</details>")
     parts.append(_table("Where it is from", ["", ""], [[key, value] for key, value in calibration.origin.items()]))
     return "\n".join(parts) + "</html>\n"
 
@@ -158,6 +162,8 @@ def _parameters(calibration: Calibration) -> str:
             full = f"{name}.{key}"
             shown.add(full)
             sigma = calibration.sigmas.get(full)
+            if sigma is None and not value:
+                continue  # a coefficient that was not fitted
             rows.append([full, f"{value:.8g}", "" if sigma is None else f"{sigma:.3g}",
                          "" if sigma is None or not value else f"{abs(sigma / value):.2%}"])  # fmt: skip
     rows += [[name, "", f"{sigma:.3g}", ""] for name, sigma in calibration.sigmas.items() if name not in shown]
@@ -182,7 +188,8 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> s
         return ""
     head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows)
-    return f"<h2>{html.escape(title)}</h2><table><tr>{head}</tr>{body}</table>"
+    title = f"<h2>{html.escape(title)}</h2>" if title else ""
+    return f"{title}<table><tr>{head}</tr>{body}</table>"
 
 
 _STYLE = """
@@ -190,10 +197,11 @@ body{font:15px/1.45 system-ui,sans-serif;max-width:1040px;margin:24px auto;paddi
 h1{font-size:24px}h2{font-size:18px;margin-top:32px}
 section{padding:4px 16px;border-radius:6px;border-left:6px solid}
 .good{background:#eaf6ec;border-color:#2e8b45}.mind{background:#fdf3e2;border-color:#d08a18}
-.grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(400px,1fr));gap:16px}
+.grid2{display:grid;grid-template-columns:repeat(auto-fill,minmax(400px,1fr));gap:16px}
 figure{margin:0}figcaption{font-size:13px;color:#556270}svg{width:100%;height:auto}
-svg text{font:11px system-ui,sans-serif;fill:#33404d}svg .note{fill:#556270}svg .pale{fill:#fff}
-svg .small{font-size:9px}
+svg text{font:11px system-ui,sans-serif;fill:#33404d}svg .note{fill:#556270}
+svg .note{paint-order:stroke;stroke:#fff;stroke-width:2px;stroke-opacity:.7}svg .pale{fill:#fff}
+svg .small{font-size:9px;stroke:none}
 .grid{stroke:#e3e8ed;fill:none}.frame{fill:none;stroke:#aab4be}
 circle.dot{fill:#1f6fb4;fill-opacity:.55}path.arrow{stroke:#1f6fb4;fill:none}
 circle.bad,rect.bad{fill:#c8322b}path.bad{stroke:#c8322b;stroke-width:1.6;fill:none}

@@ -70,7 +70,8 @@ def _winding(view: BoardView) -> float:
 def check_tilts(views: Sequence[BoardView], width: int, height: int) -> None:
     """Raises CalibrationError where all boards are parallel: then focal length and distance cannot be told apart.
 
-    The vanishing line of a board gives its normal; a rough focal length is good enough to compare normals.
+    The vanishing line of a board gives its normal; a rough focal length is good enough to compare normals. Distortion
+    bends the lines, so boards that are nearly parallel may pass: then the covariance tells.
     """
     about = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
     normals = []
@@ -80,10 +81,15 @@ def check_tilts(views: Sequence[BoardView], width: int, height: int) -> None:
     stacked = np.array(normals)
     widest = float(np.arccos(np.clip(np.abs(stacked @ stacked.T), 0, 1)).max())
     if widest < _LEAST_TILT_RAD:
-        raise CalibrationError(
-            f"all {len(views)} boards are parallel (normals within {np.degrees(widest):.1f} degrees), so the focal "
-            "length and the distance cannot be told apart; add views with the board tilted by 30 degrees"
-        )
+        raise parallel(len(views), widest)
+
+
+def parallel(count: int, widest_rad: float) -> CalibrationError:
+    """The error of boards that all lie alike."""
+    return CalibrationError(
+        f"all {count} boards are parallel (normals within {np.degrees(widest_rad):.1f} degrees), so the focal length "
+        "and the distance cannot be told apart; add views with the board tilted by 30 degrees"
+    )
 
 
 def coverage(views: Sequence[BoardView], width: int, height: int) -> float:

@@ -16,7 +16,7 @@ from foveate_calibration.document import Calibration
 from foveate_calibration.errors import CalibrationError
 from foveate_calibration.least_squares import Solution
 from foveate_calibration.lens import COEFFICIENTS, PARAMETERS, Lens
-from foveate_calibration.procedures.board_checks import check_tilts, coverage, usable
+from foveate_calibration.procedures.board_checks import check_tilts, coverage, parallel, usable
 from foveate_calibration.procedures.board_problem import BoardProblem, Freedom, Seen, fit, spread_px
 from foveate_calibration.rigid import rotation_from, transform
 from foveate_calibration.views import BoardView
@@ -29,6 +29,7 @@ RATIONAL, PRISM, TILT = ("k4", "k5", "k6"), ("s1", "s2", "s3", "s4"), ("tx", "ty
 _FEWEST, _FEWEST_DISTORTED = 3, 5
 _VIEW_OFF, _VIEW_OFF_PX = 3.0, 0.05  # times the median view's residual; below the second no view is doubted
 _POINT_OFF = 6.0  # sigmas
+_ONE_WAY_RAD = 0.15  # between normals of boards, below which it is that they are parallel that leaves the lens open
 _LEAST_SHARE = 0.6  # of the views must fit
 # How far a coefficient may be from 0: real lenses stay within, and a direction that the data leave open stays bounded.
 _LIKELY = {"k": 10.0, "p": 1.0, "s": 1.0, "t": 0.5}
@@ -159,11 +160,11 @@ def priors(problem: BoardProblem) -> Array:
 
 def _left(views: list[BoardView], residuals: Sequence[Array]) -> tuple[list[BoardView], list[str], bool]:
     """(views that stay, what goes and why, whether anything went): the worst view, or single points of all views."""
-    rms = np.array([np.sqrt(np.mean(left**2)) for left in residuals])
-    middle = float(np.median(rms))
-    worst = int(np.argmax(rms))
-    if rms[worst] > max(_VIEW_OFF * middle, _VIEW_OFF_PX):
-        why = f"{views[worst].name}: residual {rms[worst]:.2f} px, {rms[worst] / middle:.1f} times that of most views"
+    most = np.array([spread_px([left]) for left in residuals])  # of most of a view's points: a few may be wrong
+    middle = float(np.median(most))
+    worst = int(np.argmax(most))
+    if most[worst] > max(_VIEW_OFF * middle, _VIEW_OFF_PX):
+        why = f"{views[worst].name}: residual {most[worst]:.2f} px, {most[worst] / middle:.1f} times that of most views"
         return [v for k, v in enumerate(views) if k != worst], [why], True
     limit = max(_POINT_OFF * spread_px(residuals), _VIEW_OFF_PX)
     kept, gone = [], []
@@ -234,6 +235,10 @@ def _trust(result: CameraFit) -> None:
     focal, sigma = result.lens.values[0], result.solution.sigma[0]
     lens = result.lens
     if not np.isfinite(focal) or focal <= 0 or sigma > 0.1 * focal:
+        normals = np.array([pose[:3, 2] for pose in result.solution.problem.first_from_board])
+        widest = float(np.arccos(np.clip(normals @ normals.T, -1, 1)).max())
+        if widest < _ONE_WAY_RAD:
+            raise parallel(len(normals), widest)
         raise CalibrationError(
             f"the focal length is not determined ({focal:.0f} px, sigma {sigma:.0f} px): it and the distance of the "
             "boards cannot be told apart; add views with the board tilted by 30 degrees"

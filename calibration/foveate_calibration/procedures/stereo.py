@@ -33,6 +33,7 @@ Pair = tuple[BoardView, BoardView]
 
 _FEWEST = 3
 _PAIR_OFF, _PAIR_OFF_PX = 3.0, 0.05  # as for single views in `camera`
+_HELD = 3.0  # times the noise of corners that lenses may be off which are held as they are
 _SIDES = ("left", "right")
 
 
@@ -152,6 +153,7 @@ def fit_stereo(
     removed = [f"{side}: {line}" for side, fitted in zip(_SIDES, singles, strict=True) for line in fitted.removed]
     by_name = [{view.name: k for k, view in enumerate(fitted.views)} for fitted in singles]
     kept = [(by_name[0][a.name], by_name[1][b.name]) for a, b in pairs if a.name in by_name[0] and b.name in by_name[1]]
+    alone = max(fitted.sigma_px for fitted in singles) * (1.0 if lenses is None else _HELD)
     while True:
         if len(kept) < _FEWEST:
             raise CalibrationError(f"only {len(kept)} pairs agree with each other, {_FEWEST} are needed; "
@@ -164,13 +166,17 @@ def fit_stereo(
         solution = fit(problem, prior)
         left = solution.problem.residual_px()
         both = [(left[2 * k], left[2 * k + 1]) for k in range(len(kept))]
-        off = np.array([np.sqrt(np.mean(np.concatenate(pair) ** 2)) for pair in both])
+        off = np.array([spread_px(pair) for pair in both])
+        limit = max(_PAIR_OFF * alone, _PAIR_OFF_PX)
         worst = int(np.argmax(off))
-        if off[worst] <= max(_PAIR_OFF * float(np.median(off)), _PAIR_OFF_PX):
+        if off[worst] <= limit:
             return _told(singles, kept, solution, both, removed)
+        if np.median(off) > limit:
+            raise CalibrationError(f"most of {len(kept)} pairs contradict each other (by {np.median(off):.1f} px, each "
+                                   f"camera alone by {alone:.2f} px); are the images of the same moments?")  # fmt: skip
         name = singles[0].views[kept[worst][0]].name
-        removed.append(f"pair {name}: residual {off[worst]:.2f} px, {off[worst] / np.median(off):.1f} times that of "
-                       "most pairs; did the board move between the images?")  # fmt: skip
+        removed.append(f"pair {name}: residual {off[worst]:.2f} px, {off[worst] / alone:.1f} times that of each "
+                       "camera alone; did the board move between the images?")  # fmt: skip
         tell(f"left out: {removed[-1]}")
         kept.pop(worst)
 
