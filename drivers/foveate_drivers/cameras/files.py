@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,22 +101,27 @@ class VideoFile(_Pictures):
 
 
 class ImageFolder(_Pictures):
-    """The images of a folder, in the order of their names."""
+    """The images of a folder in the order of their names; numbers in names count as numbers: 2 comes before 10."""
 
     def __init__(
         self, *, address: Annotated[Path, Folder()], rate: Annotated[float, Unit("Hz"), Gt(0)] = 30.0,
         loop: bool = False, field: Annotated[float, Unit("rad"), Gt(0.001)] | None = None, gray: bool = False,
+        pattern: str = "*",
     ) -> None:  # fmt: skip
+        """`pattern`: which names, as in a shell; of several (`empty*,scan*`) those of the first come first."""
         super().__init__(address, rate, loop, field)
         self._gray = gray
+        self._patterns = [part.strip() for part in pattern.split(",")]
         self._files: list[Path] = []
 
     def open(self, clock: Clock) -> None:
         if not self._path.is_dir():
             raise NotFound(self.uri, "open", f"there is no folder {self._path}")
-        self._files = sorted(p for p in self._path.iterdir() if p.suffix.lower() in _SUFFIXES)
+        images = sorted((p for p in self._path.iterdir() if p.suffix.lower() in _SUFFIXES), key=_natural)
+        chosen = [p for pattern in self._patterns for p in images if fnmatchcase(p.name, pattern)]
+        self._files = list(dict.fromkeys(chosen))
         if not self._files:
-            raise NotFound(self.uri, "open", f"no images in {self._path}")
+            raise NotFound(self.uri, "open", f"no images{self._named()} in {self._path}")
         first = self._load(self._files[0])
         self._start(clock, self._rate or 30.0, first.shape[1], first.shape[0])
 
@@ -132,3 +139,12 @@ class ImageFolder(_Pictures):
         if index >= len(self._files) and not self._loop:
             return None
         return self._load(self._files[index % len(self._files)])
+
+    def _named(self) -> str:
+        return "" if self._patterns == ["*"] else f" named {','.join(self._patterns)}"
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Text and numbers of a name in turn; equal numbers (2, 02) keep the order of their texts."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), part) if k % 2 else (0, part) for k, part in enumerate(parts)]
