@@ -8,19 +8,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate_calibration.boards import Board
+from foveate_calibration.errors import CalibrationError
 from foveate_calibration.views import BoardView
 
 Array = NDArray[np.float64]
 _MARGIN_PX = 11.0  # to the nearest edge: the reach of the detector's filters for a stripe of 6 px
 _FEWEST = 12
+_CLEAR_PX = 14.0  # corners nearer to the stripe than this are pulled by its light
+_MOST_SATURATED = 0.5
 
 
-def with_stripe_on_board(view: BoardView, board: Board, stripe_px: Array) -> BoardView:
+def scanner_view(
+    board: Board,
+    image: NDArray[np.uint8],
+    stripe_px: Array,
+    clipped: NDArray[np.bool_],
+    margin_px: float = _MARGIN_PX,
+) -> BoardView | None:
+    """What an image shows of a board with a stripe (N x 2 points, N flags) across it; None without a board.
+
+    Corners near the stripe are left out, and clipped points of it. Raises CalibrationError where most of it is clipped.
+    """
+    found = board.detect(image)
+    if found is None:
+        return None
+    ids, pixels = found
+    clear = _clear_of(pixels, stripe_px)
+    view = BoardView(board.points_m[ids[clear]], pixels[clear])
+    if len(view.pixel) < 6:
+        return None
+    if len(stripe_px):
+        on_board, _ = board_points(view, stripe_px)
+        over = board.uniform(on_board)
+        if over.sum() > 20 and clipped[over].mean() > _MOST_SATURATED:
+            raise CalibrationError(
+                f"{clipped[over].mean():.0%} of the stripe on the board is clipped: its middle is lost; "
+                "lower the laser's power or the exposure"
+            )
+    return with_stripe_on_board(view, board, stripe_px[~clipped], margin_px)
+
+
+def with_stripe_on_board(view: BoardView, board: Board, stripe_px: Array, margin_px: float = _MARGIN_PX) -> BoardView:
     """The view with the stripe's points (N x 2) that lie on plain white; without a stripe where they are few."""
     if len(stripe_px) < _FEWEST or len(view.pixel) < 4:
         return replace(view, stripe_px=None)
     on_board, px_per_m = board_points(view, stripe_px)
-    good = board.uniform(on_board, _MARGIN_PX / px_per_m)
+    good = board.uniform(on_board, margin_px / px_per_m)
     return replace(view, stripe_px=stripe_px[good] if good.sum() >= _FEWEST else None)
 
 
@@ -54,3 +87,12 @@ def _homography(source: Array, target: Array) -> Array:
     )
     found = np.linalg.svd(rows.T @ rows)[2][-1].reshape(3, 3)
     return np.linalg.inv(scales[1]) @ found @ scales[0]
+
+
+def _clear_of(pixels: Array, stripe_px: Array) -> NDArray[np.bool_]:
+    """Which points (N x 2) are far enough from a stripe that runs from top to bottom."""
+    if not len(stripe_px):
+        return np.ones(len(pixels), np.bool_)
+    order = np.argsort(stripe_px[:, 1])
+    column = np.interp(pixels[:, 1], stripe_px[order, 1], stripe_px[order, 0])
+    return np.abs(pixels[:, 0] - column) > _CLEAR_PX

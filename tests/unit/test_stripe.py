@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from foveate.errors import StateError
 from foveate.messages import Frame, MirrorState, Stamp
-from foveate_nodes.reconstruction import stripe_noise
+from foveate_calibration.stripes import noise as stripe_noise
 from foveate_nodes.reconstruction.messages import Stripe as Found
 from foveate_nodes.reconstruction.stripe import Stripe
 

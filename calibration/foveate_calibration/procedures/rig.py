@@ -61,11 +61,13 @@ class RigFit:
 
 def fit_rig(
     views: Sequence[BoardView], camera: SteeredCamera, laser: SteeredLaser | None = None, *, noise: Noise | None = None,
-    machined: float = 1.0, free_lens: Sequence[str] = ("fx", "fy", "cx", "cy", "k1"), tell: Tell = lambda text: None,
+    machined: float = 1.0, free_lens: Sequence[str] = ("fx", "fy", "cx", "cy", "k1"), hold_camera: bool = False,
+    tell: Tell = lambda text: None,
 ) -> RigFit:  # fmt: skip
     """Fit mirrors, lens, laser and the boards' poses. `camera`, `laser`: as drawn, where it starts.
 
-    `machined` scales MACHINED and SHEET, 0 holds what they are of; in views of one `placement` the board stood still.
+    `hold_camera`: it is calibrated already. `machined` scales MACHINED and SHEET, 0 holds what they are of.
+    In views of one `placement` the board stood still.
     Raises CalibrationError for too few boards, boards that are all parallel, and views that do not show the board.
     """
     views = _renumbered(views)
@@ -75,7 +77,9 @@ def fit_rig(
     problem = RigProblem(camera, None, start_poses(kept, camera), tuple(kept), noise or Noise())
     _check_tilts(problem)
     prior = expected_errors(camera, laser, machined, free_lens)
-    camera_only = prior[: len(problem.names)]
+    camera_only = prior[: len(problem.names)]  # a view: what is held here is held in `prior`
+    if hold_camera:
+        camera_only[:] = 0.0
     solution, more = _trimmed(_annealed(problem, camera_only))
     problem, shift = solution.problem, solution.shift
     tell(f"mirrors and lens from {len(problem.views)} views of {len(problem.rig_from_board)} boards")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from annotated_types import Ge, Gt
 
 from foveate.catalog import optional
 from foveate.messages import Frame, MirrorState
 from foveate.node import Node, Unit
-from foveate_calibration.board_stripes import with_stripe_on_board
+from foveate_calibration.board_stripes import scanner_view
 from foveate_calibration.boards import Board
 from foveate_calibration.document import Calibration, RigCalibration
 from foveate_calibration.drawing import drawn_camera, drawn_laser
@@ -23,9 +23,6 @@ from foveate_drivers.cameras.base import Camera
 from foveate_drivers.lasers.base import LineLaser
 from foveate_drivers.mirrors.base import Mirror
 from foveate_nodes.reconstruction.messages import Stripe
-
-_CLEAR_PX = 14.0  # corners nearer to the stripe than this are pulled by its light
-_MOST_SATURATED = 0.5
 
 
 class RigCalibrationNode(Node):
@@ -81,19 +78,11 @@ class RigCalibrationNode(Node):
         """What a frame shows of the board; None where it shows too little, or a mirror moved."""
         if frame.mirror is None or frame.mirror.moved or light.moved:
             return None
-        found = self._board.detect(frame.image)
-        if found is None:
+        view = scanner_view(self._board, frame.image, stripe.point_px, stripe.saturated > 0)
+        if view is None:
             return None
-        ids, pixels = found
-        good = stripe.saturated < 0.5
-        line = stripe.point_px[good] if good.mean() > 1 - _MOST_SATURATED else np.zeros((0, 2))
-        clear = _clear_of(pixels, stripe.point_px)
-        view = BoardView(
-            self._board.points_m[ids[clear]], pixels[clear], f"frame {frame.seq}", 0, frame.mirror.angle_rad,
-            frame.stamp.t_ns, None, light.angle_rad,
-        )  # fmt: skip
-        numbered = self._placements.numbered(view)
-        return None if numbered is None else with_stripe_on_board(numbered, self._board, line)
+        named = replace(view, name=f"frame {frame.seq}", t_ns=frame.stamp.t_ns)
+        return self._placements.numbered(replace(named, angle_rad=frame.mirror.angle_rad, laser_rad=light.angle_rad))
 
     def _fitted(self) -> Calibration:
         fit = fit_rig(self._views, self._camera, self._laser)
@@ -102,12 +91,3 @@ class RigCalibrationNode(Node):
 
     def state_dict(self) -> Any:
         return None  # half a set of views is of no use to a node that starts anew
-
-
-def _clear_of(pixels: np.ndarray, stripe_px: np.ndarray) -> np.ndarray:
-    """Which points (N x 2) are far enough from a stripe that runs from top to bottom."""
-    if not len(stripe_px):
-        return np.ones(len(pixels), bool)
-    order = np.argsort(stripe_px[:, 1])
-    column = np.interp(pixels[:, 1], stripe_px[order, 1], stripe_px[order, 0])
-    return np.abs(pixels[:, 0] - column) > _CLEAR_PX

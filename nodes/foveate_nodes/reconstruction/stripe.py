@@ -12,8 +12,8 @@ from foveate.catalog import optional
 from foveate.errors import StateError
 from foveate.messages import Frame
 from foveate.node import Node, Unit
+from foveate_calibration.stripes.points import Detector, Light, Points, joined
 from foveate_nodes.reconstruction.messages import Stripe as StripeMessage
-from foveate_nodes.reconstruction.stripe_points import Detector, Light, Points, joined
 
 _SIGMA_PER_WIDTH = 0.58  # twice Steger's least, w / sqrt(3) of half the width: speckle is averaged over more pixels
 
@@ -54,13 +54,13 @@ class Stripe(Node):
     def open(self) -> None:
         """Compile, so that the first frame is not late. Raises BackendMissing without numba."""
         optional("numba", "stripe", "scan")
-        from foveate_nodes.reconstruction import stripe_detectors
+        from foveate_calibration.stripes import detectors
 
         width, threshold, light = self._width_px, self._threshold, self._light
         if self._method == "steger":
-            self._detector = stripe_detectors.Steger(width, self._sigma_px, threshold, self._gate, light)
+            self._detector = detectors.Steger(width, self._sigma_px, threshold, self._gate, light)
         else:
-            self._detector = stripe_detectors.Centroid(width, threshold, light)
+            self._detector = detectors.Centroid(width, threshold, light)
         self._detector.find(np.zeros((64, 64), np.uint8))
 
     def step(self, frame: Frame) -> StripeMessage:
@@ -91,8 +91,8 @@ class Stripe(Node):
             raise StateError("stripe", "find a line", f"frames are {frame.encoding}; it takes Mono8 and BGR8")
         if self._channel != "gray":
             return np.ascontiguousarray(frame.image[:, :, ("blue", "green", "red").index(self._channel)])
-        from foveate_nodes.reconstruction import stripe_gate
+        from foveate_calibration.stripes import gate
 
         plane = np.empty(frame.image.shape[:2], np.uint8)
-        stripe_gate.gray(frame.image, plane)
+        gate.gray(frame.image, plane)
         return plane

@@ -7,8 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate_nodes.reconstruction import centroid, steger, stripe_gate, stripe_noise
-from foveate_nodes.reconstruction.stripe_points import CLIPPED_FROM, Array, Light, Points
+from foveate_calibration.stripes import centroid, steger
+from foveate_calibration.stripes import gate as gates
+from foveate_calibration.stripes import noise as noises
+from foveate_calibration.stripes.points import CLIPPED_FROM, Array, Light, Points
 
 _FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))  # of a Gaussian, in deviations
 _CANDIDATES = 4  # a row
@@ -17,7 +19,7 @@ _LEAST_PX = 0.003  # no point is better: what sampling and 8 bits leave of a str
 _GATE = 0.35
 
 # A short stripe does not show its speckle, nor do clipped rows. Where there are too few rows, or more than this share
-# is clipped, it is taken to be (at least) this: twice what a fair scanner has, so that errors come out rather too large.
+# is clipped, it is taken to be (at least) this: twice what a fair scanner has, so errors come out rather too large.
 _MOST_CLIPPED, _UNKNOWN_CONTRAST, _UNKNOWN_GRAIN_PX = 0.05, 0.5, 2.0
 _GRAVITY = 1.3  # what the threshold, which follows the highest grain, adds to speckle's part: measured, 1.2 to 1.5
 
@@ -34,7 +36,7 @@ class Gate:
     def columns(self, image: NDArray[np.uint8]) -> NDArray[np.int32]:
         """H x K, -1 = no more."""
         found = np.empty((image.shape[0], _CANDIDATES), np.int32)
-        stripe_gate.candidates(image, self.half, self.begin, self.flank, self.least, found)
+        gates.candidates(image, self.half, self.begin, self.flank, self.least, found)
         return found
 
 
@@ -47,7 +49,7 @@ class Steger:
         self._half = max(math.ceil(0.75 * width_px), 3)
         self._window = math.ceil(width_px / 2)
         self._weights = steger.taps(sigma_px)
-        self._scale = stripe_noise.peak_per_response(self._line_px, sigma_px)
+        self._scale = noises.peak_per_response(self._line_px, sigma_px)
         self._least = threshold / self._scale
         self._light = light
 
@@ -62,7 +64,7 @@ class Steger:
         response = found[:, steger.RESPONSE]
         peak = response * self._scale
         aside = (np.rint(found[:, steger.X]) - found[:, steger.X]) / self._line_px  # the pixel beside the ridge
-        background = found[:, steger.LEVEL] - peak * stripe_noise.level_per_peak(self._line_px, self._sigma_px)
+        background = found[:, steger.LEVEL] - peak * noises.level_per_peak(self._line_px, self._sigma_px)
         ridge = background + (found[:, steger.RIDGE] - background) * np.exp(0.5 * aside**2)
         saturated = found[:, steger.CLIPPED] >= CLIPPED_FROM
         return Points(
@@ -76,9 +78,9 @@ class Steger:
         saturated: NDArray[np.bool_],
     ) -> Array:  # fmt: skip
         light, line, sigma = self._light, self._line_px, self._sigma_px
-        noise = stripe_noise.of_sensor(response, peak, background, line, sigma, light.read_levels, light.electrons)
+        noise = noises.of_sensor(response, peak, background, line, sigma, light.read_levels, light.electrons)
         contrast, grain = speckle_of(light, row, ridge, background, peak, saturated)
-        speckle = stripe_noise.of_speckle(contrast, grain, line, sigma)
+        speckle = noises.of_speckle(contrast, grain, line, sigma)
         return np.sqrt(noise**2 + speckle**2 + _LEAST_PX**2)
 
 
@@ -126,7 +128,7 @@ def speckle_of(
         return light.contrast, light.grain_px
     clear = ~saturated
     sensor = np.sqrt(light.read_levels**2 + 1 / 12 + np.maximum(ridge, 0.0) / light.electrons)
-    told = stripe_noise.speckle_of(row[clear], (ridge - background)[clear], peak[clear], sensor[clear])
+    told = noises.speckle_of(row[clear], (ridge - background)[clear], peak[clear], sensor[clear])
     contrast, grain = told or (_UNKNOWN_CONTRAST, _UNKNOWN_GRAIN_PX)
     if saturated.size and saturated.mean() > _MOST_CLIPPED:  # the rows that are left are the dim ones
         contrast, grain = max(contrast, _UNKNOWN_CONTRAST), max(grain, _UNKNOWN_GRAIN_PX)
