@@ -69,9 +69,10 @@ def _of_recording(path: Path, stream: str) -> Poses:
     from foveate.recording.recording import Recording
 
     rows = []
-    for _, message in Recording(path).messages(stream, Pose):
-        assert isinstance(message, Pose)
-        rows.append((message.stamp.t_ns * 1e-9, transform(quaternion(message.orientation), message.position_m)))
+    with Recording(path) as recording:
+        for _, message in recording.messages(stream, Pose):
+            assert isinstance(message, Pose)
+            rows.append((message.stamp.t_ns * 1e-9, transform(quaternion(message.orientation), message.position_m)))
     if not rows:
         raise CalibrationError(f"{path}: stream '{stream}' has no poses; 'foveate log ls {path}' lists the streams")
     return Poses(np.array([t for t, _ in rows]), np.stack([m for _, m in rows]), f"{path.name}:{stream}")

@@ -134,24 +134,26 @@ def _of_files(files: Sequence[Path]) -> Iterator[_Picture]:
 
 
 def _of_recording(path: Path, stream: str | None) -> tuple[int, Iterator[_Picture]]:
-    recording = Recording(path)
-    frames = {s.name: s.messages for s in recording.streams() if s.type.rpartition(".")[2].endswith("Frame")}
+    with Recording(path) as recording:
+        streams = recording.streams()
+    frames = {s.name: s.messages for s in streams if s.type.rpartition(".")[2] == "Frame"}
     if stream is None:
         if len(frames) != 1:
             there = ", ".join(frames) or "none"
             raise CalibrationError(f"{path}: which stream? --stream, one of the streams of frames: {there}")
         stream = next(iter(frames))
-    elif recording.channel(f"/{stream}") is None:
-        there = ", ".join(s.name for s in recording.streams())
+    elif stream not in {s.name for s in streams}:
+        there = ", ".join(s.name for s in streams)
         raise CalibrationError(f"{path}: has no stream '{stream}'; it has {there}")
-    return frames.get(stream, 0), _frames(recording, stream)
+    return frames.get(stream, 0), _frames(path, stream)
 
 
-def _frames(recording: Recording, stream: str) -> Iterator[_Picture]:
-    for number, (_, message) in enumerate(recording.messages(stream, Frame)):
-        assert isinstance(message, Frame)
-        angle = None if message.mirror is None else np.asarray(message.mirror.angle_rad, np.float64)
-        yield _Picture(f"{stream}#{number}", message.image, message.stamp.t_ns, angle)
+def _frames(path: Path, stream: str) -> Iterator[_Picture]:
+    with Recording(path) as recording:
+        for number, (_, message) in enumerate(recording.messages(stream, Frame)):
+            assert isinstance(message, Frame)
+            angle = None if message.mirror is None else np.asarray(message.mirror.angle_rad, np.float64)
+            yield _Picture(f"{stream}#{number}", message.image, message.stamp.t_ns, angle)
 
 
 def _same_size(picture: _Picture, size: tuple[int, int] | None) -> tuple[int, int]:
@@ -191,20 +193,10 @@ def _nothing(board: Board, looked: int, without: Sequence[str], kept: Sequence[_
             way = "leave --mirrored out" if mirrored else "do not flip images; --mirrored where a mirror is between"
             return f"{text}, but its mirror image is in {picture.name}: the board appears flipped; {way}"
         if isinstance(board, Chessboard):
-            other = _other_counts(board, picture.image)
-            if other:
+            other = Chessboard.small().larger(_gray(picture.image))
+            if other is not None:
                 return f"{text}, but one of {other} inner corners is in {picture.name}; name the board so"
     return f"{text}; 'foveate calibrate detect IMAGE --board {board.text}' draws what is found in one"
-
-
-def _other_counts(board: Chessboard, image: Image) -> str | None:
-    for columns in (board.columns, board.columns - 1, board.columns + 1, board.columns - 2):
-        for rows in (board.rows, board.rows - 1, board.rows + 1, board.rows - 2):
-            if min(columns, rows) >= 3 and (columns, rows) != (board.columns, board.rows):
-                other = Board.parse(f"chessboard:{columns}x{rows}:10mm")
-                if other.detect(image) is not None:
-                    return f"{columns}x{rows}"
-    return None
 
 
 def _some(names: Sequence[str]) -> str:

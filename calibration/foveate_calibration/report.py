@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 _CELLS = (8, 6)  # of the image, for what residuals have in common
 _FEWEST_IN_CELL = 5
 _TAIL = 1.5  # rms over the robust sigma, beyond which some measurements are of another kind
-_TREND = 2.5  # mean residuals of cells, in units of what chance gives
+_TREND = 2.0  # mean residuals of cells, in units of chance; sound fits of real boards have up to 1.8
 
 
 @dataclass(frozen=True, slots=True, eq=False)

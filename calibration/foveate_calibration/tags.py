@@ -41,6 +41,17 @@ def refined(gray: Image, grid: Array, share: float = 0.4) -> Array:
     return _subpixel(gray, grid.reshape(-1, 2), half).reshape(grid.shape)
 
 
+def refined_at(gray: Image, pixels: Array, reach_px: float) -> Array:
+    """Corners (N x 2) moved to the saddle point near each, looking no farther than `reach_px`, but 2 px at least."""
+    return _subpixel(gray, pixels, int(np.clip(reach_px, 2, 11)))
+
+
+def px_per_m(points_m: Array, pixels: Array) -> float:
+    """Pixels a metre of board (N points) where it is shortest in the image, by the affine map that fits best."""
+    ends = np.column_stack([points_m[:, :2], np.ones(len(points_m))])
+    return float(np.linalg.svd(np.linalg.lstsq(ends, pixels, rcond=None)[0][:2], compute_uv=False)[1])
+
+
 def _subpixel(gray: Image, points: Array, half: int) -> Array:
     until = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 40, 1e-3)
     start = np.ascontiguousarray(points, np.float32).reshape(-1, 1, 2)
