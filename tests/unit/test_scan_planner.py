@@ -205,7 +205,7 @@ class Galvo(Mirror):
 
     uri = "test:mirror"
 
-    def __init__(self, axes: int, limit: float = 0.3) -> None:
+    def __init__(self, axes: int, limit: float = 0.35) -> None:
         self.axes = axes
         self.limit_rad = np.full(axes, limit)
         if axes == 2:

@@ -20,6 +20,7 @@ from foveate_drivers.cameras.base import Camera
 from foveate_drivers.lasers.base import LineLaser
 from foveate_drivers.mirrors.base import Mirror
 from foveate_nodes.devices.look_timing import LookTiming
+from foveate_nodes.reconstruction import scan_pattern
 from foveate_nodes.reconstruction.messages import Stripe
 from foveate_nodes.reconstruction.scan_looks import Look, Scan, Tour, resumed, state_of
 
@@ -132,12 +133,10 @@ class ScanPlanner(Node):
             camera = found.model(self._names[0], SteeredCamera)
             laser = found.model(self._names[1], SteeredLaser)
         scan = Scan(camera, laser, self._volume_m, self._pitch_m, self._coarse, self._overlap)
-        for mirror, angles in zip(
-            self._mirrors,
-            ([s.view_rad for s in scan.sweeps], [s.angle(n) for s in scan.sweeps for n in (s.first, s.last)]),
-            strict=True,
-        ):
-            most = np.abs(np.array(angles)).max(axis=0)
+        corners = scan_pattern.lattice(self._volume_m, (2, 2, 2))
+        lights = scan_pattern.laser_angles(laser, corners)[:, None]
+        for mirror, angles in zip(self._mirrors, (np.array([s.view_rad for s in scan.sweeps]), lights), strict=True):
+            most = np.abs(angles).max(axis=0)
             if (most > mirror.limit_rad).any():
                 hint = f"it needs {np.round(most, 3).tolist()} rad and has {np.round(mirror.limit_rad, 3).tolist()} rad"
                 raise StateError(mirror.uri, "scan the whole volume", hint)
