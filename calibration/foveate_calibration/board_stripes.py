@@ -16,6 +16,8 @@ _MARGIN_PX = 11.0  # to the nearest edge: the reach of the detector's filters fo
 _FEWEST = 12
 _CLEAR_PX = 14.0  # corners nearer to the stripe than this are pulled by its light
 _MOST_SATURATED = 0.5
+_OFF_LINE_PX = 1.5  # speckle and the bend of a real board stay below
+_PAIRS = 60  # with half of the points astray, one pair in four is good
 
 
 def scanner_view(
@@ -53,8 +55,26 @@ def with_stripe_on_board(view: BoardView, board: Board, stripe_px: Array, margin
     if len(stripe_px) < _FEWEST or len(view.pixel) < 4:
         return replace(view, stripe_px=None)
     on_board, px_per_m = board_points(view, stripe_px)
-    good = board.uniform(on_board, margin_px / px_per_m)
+    low, high = board.points_m[:, :2].min(axis=0), board.points_m[:, :2].max(axis=0)  # beyond, the sheet may have ended
+    good = board.uniform(on_board, margin_px / px_per_m) & ((on_board > low) & (on_board < high)).all(axis=1)
+    if good.sum() >= _FEWEST:
+        good[good] = _on_line(on_board[good], px_per_m)
     return replace(view, stripe_px=stripe_px[good] if good.sum() >= _FEWEST else None)
+
+
+def _on_line(points: Array, px_per_m: float) -> NDArray[np.bool_]:
+    """Which points (N x 2) are on the one straight line that a plane of light leaves on a flat board.
+
+    The line through two of the points that most others are near (RANSAC, Fischler and Bolles 1981); the pairs are fixed.
+    """
+    rng, best = np.random.default_rng(0), np.zeros(len(points), np.bool_)
+    for _ in range(_PAIRS):
+        a, b = points[rng.choice(len(points), 2, replace=False)]
+        along = (b - a) / max(float(np.linalg.norm(b - a)), 1e-12)
+        off = np.abs((points - a) @ np.array([-along[1], along[0]])) * px_per_m
+        if (off < _OFF_LINE_PX).sum() > best.sum():
+            best = off < _OFF_LINE_PX
+    return best
 
 
 def board_points(view: BoardView, pixels: Array) -> tuple[Array, float]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from foveate_calibration import arguments
 from foveate_calibration.commands import rig
 
-_EXAMPLES = """  foveate calibrate time sweep.mcap --camera mirror.yaml --readings poll.state --board chessboard:9x6:25mm
+_EXAMPLES = """  foveate calibrate time sweep.mcap --camera rig.yaml --readings poll.state --board chessboard:9x6:25mm
 
-A recording of a board that stands still while the mirror sweeps to and fro: frames, and readings of the mirror that
-were taken by themselves (node mirror_position), not at the moments of the frames."""
+A recording of a board that stands still while the mirror sweeps to and fro: frames, and readings of the mirror
+that were taken by themselves (node mirror_position), not at the moments of the frames."""
 
 
 def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
