@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import cv2
 import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
+from foveate.catalog import optional
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
-from foveate.errors import Disconnected, NotFound
+from foveate.errors import Disconnected, NotFound, NotSupported, OutOfRange
 from foveate.messages import Frame, Stamp
 from foveate.node import Unit
+from foveate_calibration.lens import Lens
 from foveate_calibration.pinhole import Pinhole
 from foveate_calibration.rigid import invert, transform
+from foveate_calibration.steered_camera import SteeredCamera
 from foveate_drivers.adjustable import Capability, Health, Value
 from foveate_drivers.cameras.base import Camera
 from foveate_drivers.cameras.frame_ids import GIGE_VISION_1, FrameIds
 from foveate_drivers.mirrors.sim import SimMirror
 from foveate_drivers.world.base import World
+from foveate_drivers.world.beam import Beam
 from foveate_drivers.world.scene import Pixels
 from foveate_drivers.world.sensor import Sensor
 
-_SMEAR_PX = 0.25  # movement in the exposure below which one rendering is exact enough
+if TYPE_CHECKING:
+    from foveate_drivers.world.eye import Eye
+
 _POLL_NS = 1_000_000  # how often a camera that waits for a trigger looks for one
 _UNRELEASED_NS = 100_000_000  # a camera that no move releases for so long exposes by itself
-_MOST_PARTS = 9  # renderings averaged for a frame that smears
+# standard deviations of what a lens of misalignment 1 has against its drawing: focal length by itself, principal point
+# (px), k1
+_MADE_FOCAL, _MADE_CENTER_PX, _MADE_K1 = 3e-3, 6.0, 0.1
 
 
 class Cable:
@@ -50,6 +57,9 @@ class Cable:
 class SimCamera(Camera):
     """Free-running global shutter; frame ids wrap at 65535 to 1 as GigE Vision's do and are unwrapped."""
 
+    pinhole: Pinhole
+    _eye: Eye | None
+
     def __init__(
         self,
         *,
@@ -69,28 +79,34 @@ class SimCamera(Camera):
         vignetting: Annotated[float, Ge(0), Le(1)] = 0.25,
         first_id: Annotated[int, Ge(1), Le(65535)] = 65400,
         buffers: Annotated[int, Ge(1)] = 3,
+        distortion: tuple[float, ...] = (),
+        tilt: tuple[float, ...] = (),
+        misalignment: Annotated[float, Ge(0), Le(10)] = 0.0,
+        blur: Annotated[float, Unit("px"), Ge(0), Le(5)] = 0.6,
         seed: int = 1,
     ) -> None:
-        """`field`: full horizontal angle of view; `offset`: a fixed camera's place along the rig's x."""
-        self._world = world
-        self._mirror = through
+        """`field`: full horizontal angle of view; `offset`: a fixed camera's place along the rig's x. Before a bench:
+        `distortion`: up to five numbers k1 k2 p1 p2 k3; `tilt`: of the sensor about x and y (rad); `misalignment`: how
+        far its lens is from this drawing, 1 = as lenses are; `blur`: standard deviation of its point spread."""
+        self._world, self._mirror = world, through
         self._lens = self.pinhole = Pinhole.from_field(width, height, field)
         self._period_ns = self.period_ns = round(1e9 / rate)
-        self._exposure_ns = self._nominal_ns = round(exposure * 1e9)
-        self._readout_ns = round(readout * 1e9)
+        self._exposure_ns, self._readout_ns = (round(seconds * 1e9) for seconds in (exposure, readout))
+        self._nominal_ns = self._exposure_ns
         if through is None:
             self.rig_from_camera = transform(np.eye(3), np.array([offset, 0.0, 0.0]))
-        self.encoding = encoding
+        elif through.geometry is None:
+            raise NotSupported(f"sim:{address}", "look through a mirror of one axis", "it needs a mirror of two axes")
+        self._true_lens = _made(f"sim:{address}", self.pinhole, distortion, tilt, misalignment, seed)
+        self._blur_px, self._eye = blur, None
+        self.encoding: str = encoding
         self._sensor_options = (full_well, read_noise, vignetting, seed)
-        self._first_id = first_id
-        self._buffers = buffers
+        self._first_id, self._buffers = first_id, buffers
         self.cable = Cable()
-        self._lost = False
         self._sensor: Sensor | None = None
-        self._streaming = False
-        self._trigger = "off"
+        self._lost = self._streaming = False
+        self._trigger, self._gain_db = "off", 0.0
         self._pending: deque[int] = deque()  # software triggers that have not been read
-        self._gain_db = 0.0
         self._start_ns = self._last_begin_ns = 0
         self._index = self._count = self._received = 0  # exposures since the start, frames in all, frames read
         self._ids = FrameIds()
@@ -98,11 +114,13 @@ class SimCamera(Camera):
     def open(self, clock: Clock) -> None:
         if not self.cable.plugged:
             raise NotFound(self.uri, "open", "it is unplugged")
-        full_well, read_noise, vignetting, seed = self._sensor_options
-        self._sensor = Sensor(
-            self._lens.width, self._lens.height, full_well_e=full_well, read_noise_e=read_noise,
-            vignetting=vignetting, seed=seed,
-        )  # fmt: skip
+        if self._world.bench is not None:
+            _ = self.eye
+        elif self._true_lens.distortion.any():
+            raise NotSupported(
+                self.uri, "distort a plane", "options distortion, tilt and misalignment need scene: bench"
+            )
+        self._new_sensor()
         self._clock = clock
         self._lost = self._streaming = False
         self._trigger = "mirror" if self._mirror is not None and self._mirror.sync == "trigger" else "off"
@@ -111,6 +129,14 @@ class SimCamera(Camera):
         self._restart()
         if self._mirror is not None:
             self._mirror.exposure_end_ns = self._exposure_end_ns
+
+    def _new_sensor(self) -> Sensor:
+        full_well, read_noise, vignetting, seed = self._sensor_options
+        self._sensor = Sensor(
+            self._lens.width, self._lens.height, full_well_e=full_well, read_noise_e=read_noise,
+            vignetting=vignetting, seed=seed,
+        )  # fmt: skip
+        return self._sensor
 
     def _restart(self) -> None:
         """Begin anew, now, with an exposure."""
@@ -152,10 +178,11 @@ class SimCamera(Camera):
 
     def _read(self, name: str) -> Value:
         self._running(f"get {name}")
-        return {
+        found: dict[str, Value] = {
             "exposure": self._exposure_ns / 1e9, "gain": self._gain_db, "rate": 1e9 / self._period_ns,
             "width": self._lens.width, "height": self._lens.height, "encoding": self.encoding, "trigger": self._trigger,
-        }[name]  # fmt: skip
+        }  # fmt: skip
+        return found[name]
 
     def _write(self, name: str, value: Value) -> None:
         if name == "exposure":
@@ -221,7 +248,9 @@ class SimCamera(Camera):
         begin_ns = self._begin_ns()
         assert begin_ns is not None and self._sensor is not None
         middle_ns = begin_ns + self._exposure_ns // 2
-        image = self._sensor.expose(self._light(middle_ns), self._count, *self._amplification())
+        image = self._sensor.expose(
+            self._world.picture(self, middle_ns, self._exposure_ns), self._count, *self._amplification()
+        )
         seq, lost = self._ids.unwrap((self._first_id - 1 + self._count) % GIGE_VISION_1 + 1)
         self._count += 1
         self._index += 1
@@ -239,33 +268,72 @@ class SimCamera(Camera):
         """Light gathered relative to the exposure the rig names, and the gain as a factor."""
         return self._exposure_ns / self._nominal_ns, 10 ** (self._gain_db / 20)
 
-    def _light(self, middle_ns: int) -> Pixels:
-        """The image without noise: the average over the exposure where the view moved."""
-        t_s = self._world.time_s(middle_ns)
+    def angles(self, times_s: Sequence[float], middle_ns: int) -> list[NDArray[np.float64]]:
+        """Where the mirrors in its path truly stand; for the simulated light path only."""
+        if self._mirror is None:
+            return [np.zeros(0) for _ in times_s]
+        return self._mirror.light_angles(times_s, middle_ns)
+
+    def camera_from_rig(self, angle_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+        """4 x 4, of the true (virtual) camera."""
         if self._mirror is None:
             assert self.rig_from_camera is not None
-            return self._render(invert(self.rig_from_camera), t_s)
-        middle_s, half_s = middle_ns / 1e9, self._exposure_ns / 2e9
-        ends = [self._mirror.true_angle(middle_s + offset) for offset in (-half_s, 0.0, half_s)]
-        smear_px = 2 * np.ptp(ends, axis=0).max() * self._lens.focal_px
-        parts = int(np.clip(np.ceil(smear_px / (2 * _SMEAR_PX)), 1, _MOST_PARTS))
-        if parts == 1:
-            return self._render(self._view(ends[1]), t_s)
-        total: NDArray[np.float32] | None = None
-        for offset in np.linspace(-half_s, half_s, parts):
-            image = self._render(self._view(self._mirror.true_angle(middle_s + float(offset))), t_s)
-            if total is None:
-                total = np.zeros(image.shape, np.float32)
-            cv2.accumulate(image, total)
-        assert total is not None
-        return cv2.convertScaleAbs(total, alpha=1.0 / parts)  # type: ignore[return-value]
+            return invert(self.rig_from_camera)
+        if self._mirror.true_mirrors == self._mirror.galvanometers:
+            assert self._mirror.geometry is not None
+            return self._mirror.geometry.camera_from_rig(angle_rad)
+        return self.true_camera.virtual_from_rig(angle_rad)
 
-    def _view(self, angle_rad: NDArray[np.float64]) -> NDArray[np.float64]:
-        assert self._mirror is not None and self._mirror.geometry is not None
-        return self._mirror.geometry.camera_from_rig(angle_rad)
+    @property
+    def true_camera(self) -> SteeredCamera:
+        """How it really sees: what a calibration is to find, and must never be given."""
+        if self._mirror is None:
+            assert self.rig_from_camera is not None
+            return SteeredCamera(self._true_lens, self.rig_from_camera, ())
+        assert self._mirror.geometry is not None
+        return SteeredCamera(self._true_lens, self._mirror.geometry.rig_from_bare_camera, self._mirror.true_mirrors)
 
-    def _render(self, camera_from_rig: NDArray[np.float64], t_s: float) -> Pixels:
-        image_from_plane = self._lens.image_from_plane(camera_from_rig, self._world.range_m)
-        return self._world.scene.render(
-            image_from_plane, self._lens.width, self._lens.height, self.encoding == "BGR8", t_s
-        )
+    @property
+    def eye(self) -> Eye:
+        if self._eye is None:
+            optional("numba", self.uri, "scan")
+            if self.encoding != "Mono8":
+                raise NotSupported(self.uri, "see a bench in colour", "it is drawn in grey: encoding: Mono8")
+            from foveate_drivers.world.eye import Eye
+
+            self._eye = Eye(self.true_camera, self._blur_px)
+        return self._eye
+
+    def shot(
+        self, angle_rad: NDArray[np.float64], beams: Sequence[Beam] = (), placement: int | None = None, index: int = 0
+    ) -> Pixels:
+        """One frame of a bench without a run: mirrors at `angle_rad`, each beam at rest, noise number `index`.
+
+        `placement`: which of the boards is up; None = the solids. Raises NotSupported where the world has no bench.
+        """
+        bench = self._world.bench
+        if bench is None:
+            raise NotSupported(self.uri, "take a shot", "the world needs scene: bench")
+        sensor = self._sensor or self._new_sensor()
+        light = bench.picture(self.eye, np.atleast_2d(angle_rad), [[beam] for beam in beams], placement)
+        return sensor.expose(light, index, *self._amplification())
+
+
+def _made(
+    uri: str, drawn: Pinhole, distortion: tuple[float, ...], tilt: tuple[float, ...], misalignment: float, seed: int
+) -> Lens:
+    """The lens as it came out of the workshop."""
+    if len(distortion) > 5:
+        raise OutOfRange(uri, "distortion", f"a list of {len(distortion)}", 0, 5, "numbers")
+    if len(tilt) not in (0, 2):
+        raise OutOfRange(uri, "tilt", f"a list of {len(tilt)}", 2, 2, "angles")
+    lens = Lens.from_matrix(drawn.matrix, np.array(distortion), drawn.width, drawn.height)
+    step = np.zeros(18)
+    if misalignment:
+        rng = np.random.default_rng((seed, 53))
+        step[:2] = misalignment * rng.normal(0, _MADE_FOCAL) * drawn.focal_px
+        step[2:4] = misalignment * rng.normal(0, _MADE_CENTER_PX, 2)
+        step[4] = misalignment * rng.normal(0, _MADE_K1)
+    if tilt:
+        step[16:] = tilt
+    return lens.stepped(step)

@@ -1,4 +1,4 @@
-"""The simulated mirror: a two-axis galvanometer with limits, lag, repeatability and readback noise."""
+"""The simulated mirror: galvanometers with limits, lag, noise, drift, and the errors that machining leaves."""
 
 from __future__ import annotations
 
@@ -18,20 +18,29 @@ from foveate.device import DeviceInfo
 from foveate.errors import OutOfRange, StateError
 from foveate.messages import MirrorState, Stamp
 from foveate.node import Unit
+from foveate_calibration.galvanometer import Galvanometer
 from foveate_calibration.two_mirror import TwoMirror
 from foveate_drivers.adjustable import Capability, Health, Value
 from foveate_drivers.mirrors.base import Angles, Mirror, Sync
 from foveate_drivers.mirrors.dynamics import CLASSES, Axis, SettleTable
 from foveate_drivers.mirrors.guard import Guard
+from foveate_drivers.mirrors.imperfect import Imperfections
+
+_HALF = math.sqrt(0.5)
 
 
 class SimMirror(Mirror):
-    """Two axes of one scanner class. Where it really is and what it reports differ by its noise."""
+    """One or two axes of one scanner class. Where it really is and what it reports differ by its noise.
+
+    Two axes turn a camera's view (`TwoMirror`); one turns a laser: its axis is +y through (`baseline`, 0, 0), and at
+    rest its normal (-1, 0, 1) / sqrt 2 sends light that travels along +x away along +z.
+    """
 
     def __init__(
         self,
         *,
         address: str = "galvo",
+        axes: Literal[1, 2] = 2,
         scanner: Literal["galvo5", "galvo10", "saccade30", "voicecoil15"] = "saccade30",
         limit: Annotated[float, Unit("rad"), Gt(0), Le(0.5)] = 0.24,
         tolerance: Annotated[float, Unit("rad"), Gt(0)] = 25e-6,
@@ -44,21 +53,29 @@ class SimMirror(Mirror):
         deadline: Annotated[float, Unit("s"), Ge(0), Le(60)] = 0.09,
         rate: Annotated[float, Unit("Hz"), Gt(0)] = 10_000.0,
         duty: Annotated[float, Gt(0), Le(1)] = 1.0,
+        baseline: Annotated[float, Unit("m"), Gt(0.01), Le(10)] = 0.8,
+        misalignment: Annotated[float, Ge(0), Le(10)] = 0.0,
+        jitter: Annotated[float, Unit("rad"), Ge(0), Le(0.01)] = 0.0,
+        drift: Annotated[float, Unit("rad"), Ge(0), Le(0.01)] = 0.0,
+        drift_time: Annotated[float, Unit("s"), Gt(0)] = 60.0,
+        ripple: Annotated[float, Unit("rad"), Ge(0), Le(0.01)] = 0.0,
         seed: int = 1,
     ) -> None:
         """`delay`: from a command to the start of the move; `tolerance`: what counts as at rest;
         `deadline`: silence after which it parks, 0 = never; `rate`: most commands a second;
-        `duty`: share of a second an axis may accelerate (heat), 1 = any."""
-        self.limit_rad = np.array([limit, limit])
-        self.geometry = TwoMirror(spacing, camera_distance)
-        self.tolerance_rad = tolerance
+        `duty`: share of a second an axis may accelerate (heat), 1 = any; `misalignment`: of its true mirrors from the
+        drawing, 1 = as machined; `jitter`: where it stands in an exposure; `drift`: at most so far the light wanders in
+        some `drift_time`, unseen by the readback; `ripple`: a periodic error, unseen too; `baseline`: a laser's mirror."""
+        self.axes, self.limit_rad = axes, np.full(axes, limit)
+        self._draw(spacing, camera_distance, baseline)
+        self._imperfect = Imperfections(
+            self.galvanometers, seed, misalignment=misalignment, jitter=jitter, drift=drift, drift_s=drift_time,
+            ripple=ripple,
+        )  # fmt: skip
+        self.tolerance_rad, self.deadline_s = tolerance, deadline
         self.sync = sync
-        self.deadline_s = deadline
-        self._repeatability = repeatability
-        self._readback_noise = readback_noise
-        self._delay_s = delay
-        self._seed = seed
-        self._scanner = scanner
+        self._repeatability, self._readback_noise, self._delay_s = repeatability, readback_noise, delay
+        self._seed, self._scanner = seed, scanner
         self._bounds = (rate, duty)
         self._settle = SettleTable(CLASSES[scanner], tolerance, 2 * limit)
         self._lock = threading.Lock()
@@ -66,12 +83,29 @@ class SimMirror(Mirror):
         self.exposure_end_ns: Callable[[int], int] | None = None  # after a moment: wired by the camera behind it
         self._reset()
 
+    def _draw(self, spacing_m: float, camera_distance_m: float, baseline_m: float) -> None:
+        if self.axes == 2:
+            self.geometry = TwoMirror(spacing_m, camera_distance_m)
+            self.galvanometers = self.geometry.galvanometers()
+        else:
+            normal, place = np.array([-_HALF, 0.0, _HALF]), np.array([baseline_m, 0.0, 0.0])
+            self.galvanometers = (Galvanometer(np.array([0.0, 1.0, 0.0]), place, normal),)
+
+    @property
+    def true_mirrors(self) -> tuple[Galvanometer, ...]:
+        """How the light really goes: for the simulated light path and tests only."""
+        return self._imperfect.mirrors
+
     def _reset(self) -> None:
         self._guard = Guard(
-            self.uri, self.limit_rad, [CLASSES[self._scanner]] * 2, rate_hz=self._bounds[0], duty=self._bounds[1]
+            self.uri,
+            self.limit_rad,
+            [CLASSES[self._scanner]] * self.axes,
+            rate_hz=self._bounds[0],
+            duty=self._bounds[1],
         )
-        self._axes = [Axis(CLASSES[self._scanner]) for _ in range(2)]
-        self._target = np.zeros(2)
+        self._axes = [Axis(CLASSES[self._scanner]) for _ in range(self.axes)]
+        self._target = np.zeros(self.axes)
         self._triggers: list[int] = []  # when the controller releases the camera, with sync "trigger"
         self._rng = np.random.default_rng(self._seed)
         self.parked = True
@@ -124,7 +158,9 @@ class SimMirror(Mirror):
             start_ns = now_ns
         with self._lock:
             self.parked = False
-            landed = np.clip(angle + self._rng.normal(0, self._repeatability, 2), -self.limit_rad, self.limit_rad)
+            landed = np.clip(
+                angle + self._rng.normal(0, self._repeatability, self.axes), -self.limit_rad, self.limit_rad
+            )
             self._move(angle, landed, start_ns)
             self._plan_parking(start_ns)
         return MirrorState(Stamp(now_ns), angle, True, "command")
@@ -132,7 +168,9 @@ class SimMirror(Mirror):
     def _plan_parking(self, start_ns: int) -> None:
         """After the deadline it parks; the next command undoes the plan."""
         if self.deadline_s > 0:
-            self._move(np.zeros(2), np.zeros(2), start_ns + round(self.deadline_s * 1e9), keep_target=True)
+            self._move(
+                np.zeros(self.axes), np.zeros(self.axes), start_ns + round(self.deadline_s * 1e9), keep_target=True
+            )
 
     def _move(self, angle: Angles, landed: Angles, start_ns: int, keep_target: bool = False) -> None:
         begin_s = start_ns / 1e9 + self._delay_s
@@ -172,7 +210,7 @@ class SimMirror(Mirror):
     def park(self) -> None:
         now_ns = self._now_ns("park")
         with self._lock:
-            self._move(np.zeros(2), np.zeros(2), now_ns)
+            self._move(np.zeros(self.axes), np.zeros(self.axes), now_ns)
         self._guard.parked()
 
     def estop(self) -> None:
@@ -184,9 +222,15 @@ class SimMirror(Mirror):
         self._guard.stopped = False
 
     def true_angle(self, t_s: float) -> Angles:
-        """Where the mirror really is: for the simulated light path only."""
+        """Where the shafts stand, apart from jitter: what a sensor on them would see."""
         with self._lock:
             return np.array([axis.state(t_s)[0] for axis in self._axes])
+
+    def light_angles(self, times_s: Sequence[float], middle_ns: int) -> list[Angles]:
+        """Commands at which `true_mirrors` send the light as it goes at moments of the exposure around `middle_ns`."""
+        jitter = self._imperfect.jitter(middle_ns)
+        shafts = [(t_s, self.true_angle(t_s) + jitter) for t_s in times_s]
+        return [shaft + self._imperfect.unseen(shaft, t_s) for t_s, shaft in shafts]
 
     def reading(self, t_ns: int, exposure_ns: int) -> MirrorState:
         self._now_ns("read")
@@ -195,7 +239,8 @@ class SimMirror(Mirror):
             places = np.array(
                 [[axis.state(t_s + offset)[0] for axis in self._axes] for offset in (-half_s, 0.0, half_s)]
             )
-            noise = np.random.default_rng((self._seed, t_ns)).normal(0, self._readback_noise, 2)
+            noise = np.random.default_rng((self._seed, t_ns)).normal(0, self._readback_noise, self.axes)
+            noise += self._imperfect.jitter(t_ns)
         moved = bool(np.ptp(places, axis=0).max() > self.tolerance_rad)
         return MirrorState(Stamp(t_ns, exposure_ns), places[1] + noise, moved, "readback")
 

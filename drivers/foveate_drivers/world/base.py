@@ -3,18 +3,79 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
+import cv2
 import numpy as np
 from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
 
+from foveate.catalog import optional
 from foveate.clock import Clock
 from foveate.device import Device, DeviceInfo
-from foveate.errors import EndOfStream, NotFound
+from foveate.errors import EndOfStream, NotFound, NotSupported
 from foveate.messages import Objects, Stamp
 from foveate.node import Unit
-from foveate_drivers.world.scene import Scene
+from foveate_calibration.pinhole import Pinhole
+from foveate_drivers.world.beam import Light
+from foveate_drivers.world.scene import Pixels, Scene
+
+if TYPE_CHECKING:
+    from foveate_drivers.world.bench import Bench
+    from foveate_drivers.world.eye import Eye
+
+Array = NDArray[np.float64]
+_SMEAR_PX = 0.25  # movement in the exposure below which one rendering is exact enough
+_MOST_PARTS = 9  # renderings averaged for a frame that smears
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Something on a bench whose shape is known, in the rig's frame; its own z points away from the rig."""
+
+    name: str
+    kind: Literal["plane", "block", "sphere", "free_form"]
+    index: int  # for Surface.distance_of
+    center_m: Array  # (3,): of a plane's face, of a block's foot on its plate, of a sphere or a free form
+    rotation: Array  # 3 x 3, rig from part
+    size_m: Array  # (3,) along its own axes
+    height_m: float = 0.0  # of a block's top above its plate: the top's middle is center_m - height_m rotation[:, 2]
+    radius_m: float = 0.0  # of a sphere
+    plate: int | None = None  # which of the parts it stands on
+
+
+class Surface(Protocol):
+    """The true surfaces of a scene at one moment."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What can be measured."""
+
+    def distance(self, points_m: Array) -> Array:
+        """(N,) signed metres from points (N x 3, rig frame) to the nearest surface, outside positive."""
+
+    def distance_of(self, index: int, points_m: Array) -> Array:
+        """The same to the one part that has this `index`."""
+
+
+class View(Protocol):
+    """A simulated camera, as a world draws for it."""
+
+    pinhole: Pinhole
+    encoding: str
+
+    @property
+    def eye(self) -> Eye:
+        """Its true lens and mirrors; raises BackendMissing, NotSupported."""
+
+    def angles(self, times_s: Sequence[float], middle_ns: int) -> list[Array]:
+        """Where its mirrors truly stand at moments of the exposure around `middle_ns`; of no axes where it has none."""
+
+    def camera_from_rig(self, angle_rad: Array) -> Array:
+        """4 x 4."""
 
 
 class TruthSource(Device):
@@ -25,6 +86,10 @@ class TruthSource(Device):
     def objects(self, t_ns: int) -> Objects | None:
         """Every object at `t_ns`, or None where nothing is known."""
         raise NotImplementedError
+
+    def surface(self, t_ns: int) -> Surface | None:
+        """The surfaces at `t_ns`, or None where nobody knows them."""
+        return None
 
 
 class NoTruth(TruthSource):
@@ -38,13 +103,13 @@ class NoTruth(TruthSource):
 
 
 class World(TruthSource):
-    """A plane `range_m` before the rig that shows a scene: a procedural town, a photograph, or a video."""
+    """What is before the rig: a plane at `range_m` with a town, a photograph or a video; or a bench of solids."""
 
     def __init__(
         self,
         *,
         address: str = "world",
-        scene: Literal["procedural", "photo", "video"] = "procedural",
+        scene: Literal["procedural", "photo", "video", "bench"] = "procedural",
         seed: Annotated[int, Ge(0)] = 1,
         range: Annotated[float, Unit("m"), Gt(0.2), Le(10_000)] = 150.0,
         field: Annotated[float, Unit("rad"), Gt(0.01), Le(2.0)] = 0.8378,
@@ -54,19 +119,44 @@ class World(TruthSource):
         boxes: Path | None = None,
         video: Path | None = None,
         tracks: Path | None = None,
+        width: Annotated[float, Unit("m"), Gt(0.05), Le(10)] = 1.1,
+        height: Annotated[float, Unit("m"), Gt(0.05), Le(10)] = 1.3,
+        depth: Annotated[float, Unit("m"), Gt(0.05), Le(5)] = 0.65,
+        distance: Annotated[float, Unit("m"), Gt(0.3), Le(10)] = 2.0,
+        columns: Annotated[int, Ge(1), Le(12)] = 5,
+        rows: Annotated[int, Ge(1), Le(12)] = 5,
+        board: str = "charuco:17x13:30mm:14mm:DICT_5X5_250",
+        boards: Annotated[int, Ge(0), Le(1000)] = 0,
+        dwell: Annotated[float, Unit("s"), Gt(0)] = 1.0,
+        ambient: Annotated[float, Ge(0), Le(255)] = 45.0,
+        speckle: Annotated[float, Ge(0), Le(1)] = 0.25,
+        grain: Annotated[float, Unit("px"), Gt(0.5), Le(32)] = 2.0,
     ) -> None:
-        """`field`: the full horizontal angle in which objects are; a photograph or video fills it."""
+        """`field`: the full horizontal angle in which objects are; a photograph or video fills it. The others are the
+        bench's: a volume `width` x `height` x `depth` with its middle at `distance`, `columns` x `rows` of solids in
+        it; before them `boards` placements of a `board` for `dwell` each; `ambient`: grey levels of white without the
+        laser; `speckle`: its contrast, and the size of its `grain` in the image."""
         self._scene_kind = scene
         self._seed = seed
         self.range_m = range
         self.field_rad = field
         self._counts = (vehicles, people)
         self._files = (image, boxes, video, tracks)
+        self._bench_options = {
+            "seed": seed, "size_m": np.array([width, height, depth]), "center_m": np.array([0.0, 0.0, distance]),
+            "columns": columns, "rows": rows, "boards": boards, "dwell_s": dwell, "board": board, "ambient": ambient,
+            "contrast": speckle, "grain_px": grain,
+        }  # fmt: skip
+        self.lights: list[Light] = []  # the lasers that shine here
+        self._bench: Bench | None = None
         self._scene: Scene | None = None
         self._start_ns = 0
 
     def open(self, clock: Clock) -> None:
-        self.load()
+        if self._scene_kind == "bench":
+            _ = self.bench
+        else:
+            self.load()
         self._start_ns = clock.now_ns()
 
     def load(self) -> Scene:
@@ -76,8 +166,20 @@ class World(TruthSource):
         return self._scene
 
     @property
+    def bench(self) -> Bench | None:
+        """The bench, made on first use; None where the scene is another. Raises BackendMissing."""
+        if self._bench is None and self._scene_kind == "bench":
+            optional("numba", self.uri, "scan")
+            from foveate_drivers.world.bench import Bench
+
+            self._bench = Bench(**self._bench_options)  # type: ignore[arg-type]
+        return self._bench
+
+    @property
     def scene(self) -> Scene:
-        """The scene of an open world."""
+        """The plane's scene of an open world."""
+        if self._scene_kind == "bench":
+            raise NotSupported(self.uri, "show a bench", "only a camera of the scheme sim sees one")
         assert self._scene is not None, "the world is not open"
         return self._scene
 
@@ -112,7 +214,49 @@ class World(TruthSource):
         """Scene time of a moment on the pipeline's clock."""
         return max(t_ns - self._start_ns, 0) / 1e9
 
-    def objects(self, t_ns: int) -> Objects:
+    def picture(self, view: View, middle_ns: int, exposure_ns: int) -> Pixels | NDArray[np.float32]:
+        """The light of one exposure without noise: grey levels (H x W or H x W x 3), averaged where a view moved.
+
+        Of a bench as float32 (H x W) without an upper end, of a plane as uint8.
+        """
+        middle_s, half_s = middle_ns / 1e9, exposure_ns / 2e9
+        times = [middle_s - half_s, middle_s, middle_s + half_s]
+        ends = view.angles(times, middle_ns)
+        smear_px = 2 * np.ptp(ends, axis=0).max(initial=0.0) * view.pinhole.focal_px
+        for light in self.lights:
+            smear_px = max(smear_px, 2 * light.smear_rad(times[0], times[-1]) * view.pinhole.focal_px)
+        parts = int(np.clip(np.ceil(smear_px / (2 * _SMEAR_PX)), 1, _MOST_PARTS))
+        moments = np.linspace(-half_s, half_s, parts) if parts > 1 else np.zeros(1)
+        angles = [ends[1]] if parts == 1 else view.angles([middle_s + float(m) for m in moments], middle_ns)
+        if self.bench is not None:
+            beams = [light.beams([middle_s + float(m) for m in moments], middle_ns) for light in self.lights]
+            placement = self.bench.placement(self.time_s(middle_ns))
+            return self.bench.picture(view.eye, np.array(angles), [beam for beam in beams if beam], placement)
+        t_s = self.time_s(middle_ns)
+        if parts == 1:
+            return self._plane(view, angles[0], t_s)
+        total: NDArray[np.float32] | None = None
+        for angle in angles:
+            image = self._plane(view, angle, t_s)
+            if total is None:
+                total = np.zeros(image.shape, np.float32)
+            cv2.accumulate(image, total)
+        assert total is not None
+        return cv2.convertScaleAbs(total, alpha=1.0 / parts)  # type: ignore[return-value]
+
+    def _plane(self, view: View, angle_rad: Array, t_s: float) -> Pixels:
+        image_from_plane = view.pinhole.image_from_plane(view.camera_from_rig(angle_rad), self.range_m)
+        lens = view.pinhole
+        return self.scene.render(image_from_plane, lens.width, lens.height, view.encoding == "BGR8", t_s)
+
+    def surface(self, t_ns: int) -> Surface | None:
+        if self.bench is None:
+            return None
+        return self.bench.surface(self.bench.placement(self.time_s(t_ns)))
+
+    def objects(self, t_ns: int) -> Objects | None:
+        if self.bench is not None:
+            return None
         truth = self.scene.truth(self.time_s(t_ns))
         count = len(truth.ids)
         return Objects(

@@ -26,17 +26,26 @@ class Sensor:
         radius2 = ((x - (width - 1) / 2) ** 2 + (y - (height - 1) / 2) ** 2) / (width**2 + height**2) * 4
         self._light = (1.0 - vignetting * radius2).astype(np.float32)
         electrons = np.arange(256) / 255.0 * full_well_e
+        self._electrons = (full_well_e / 255.0, read_noise_e)
         self._sigma = (np.sqrt(electrons + read_noise_e**2) * 255.0 / full_well_e).astype(np.float32)
         rng = np.random.default_rng(seed)
         self._bank = rng.standard_normal(max(_BANK_SIZE, 2 * width * height), dtype=np.float32)
         self._seed = seed
 
-    def expose(self, image: Pixels, frame_index: int, light: float = 1.0, gain: float = 1.0) -> Pixels:
+    def expose(
+        self, image: Pixels | NDArray[np.float32], frame_index: int, light: float = 1.0, gain: float = 1.0
+    ) -> Pixels:
         """`image` as the sensor gives it; the noise depends on the seed and `frame_index` alone.
 
-        `light`: electrons gathered, relative to the nominal exposure; `gain` multiplies them and their noise.
+        `light`: electrons gathered, relative to the nominal exposure; `gain` multiplies them and their noise. Grey
+        levels as float32 (H x W) may be beyond 255: the sensor saturates where gain or exposure leave them so.
         """
-        planes = [image] if image.ndim == 2 else list(cv2.split(image))
+        if image.dtype == np.float32:
+            from foveate_drivers.world.developing import developed
+
+            noise = self._noise(image.shape, 3 * frame_index)
+            return developed(image, self._light, noise, light, gain, *self._electrons)  # type: ignore[no-any-return]
+        planes: list[Pixels] = [image] if image.ndim == 2 else list(cv2.split(image))  # type: ignore[list-item]
         out = [self._plane(plane, 3 * frame_index + i, light, gain) for i, plane in enumerate(planes)]
         return out[0] if len(out) == 1 else cv2.merge(out)
 
