@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foveate_calibration import tags
 from foveate_calibration.boards import AprilGrid, Board, Charuco, Chessboard
 from foveate_calibration.errors import CalibrationError
 
@@ -73,6 +74,38 @@ def test_a_part_of_a_board_with_markers_is_found_by_number(text: str) -> None:
     assert 4 <= len(ids) < len(board.points_m)
     assert np.abs(pixels - truth[ids]).max() < 0.12
     assert (pixels[:, 0] <= 445).all()
+
+
+@pytest.mark.parametrize(("border", "quarters"), [(2, 2), (1, 0), (1, 3)])
+def test_grids_of_tags_as_others_print_them(border: int, quarters: int) -> None:
+    """Kalibr's tags stand on their heads and have two cells of black around; others have one."""
+    board = Board.parse(TEXTS[3])
+    family = tags.dictionary("tag36h11")
+    assert family is not None
+    black = [cell for cell in board.black_m if not on_a_tag(board, cell)]
+    for k in range(12):
+        cells = tags.cells(family, k, border) - 0.5
+        for _ in range(quarters):
+            cells = np.column_stack([-cells[:, 3], cells[:, 0], -cells[:, 1], cells[:, 2]])
+        black += list((cells + 0.5) * 0.024 + np.tile(board.points_m[4 * k, :2], 2))
+    object.__setattr__(board, "black_m", np.array(black))
+    image, truth = seen(board)
+    found = board.detect(image)
+    assert found is not None and len(found[0]) == 48
+    assert np.abs(found[1] - truth[found[0]]).max() < 0.12
+
+
+def on_a_tag(board: Board, cell: np.ndarray) -> bool:
+    middle = (cell[:2] + cell[2:]) / 2
+    return bool(((middle > board.points_m[::4, :2]) & (middle < board.points_m[2::4, :2])).all(axis=1).any())
+
+
+def test_small_corners_beside_markers_are_not_drawn_to_them() -> None:
+    board = Board.parse("charuco:17x13:30mm:22mm:DICT_5X5_250")
+    image, truth = seen(board, CORNERS * 0.9)  # squares of 31 px: the markers begin 4 px from the corners
+    found = board.detect(image)
+    assert found is not None and len(found[0]) == 192
+    assert np.sqrt(np.mean((found[1] - truth[found[0]]) ** 2)) < 0.05
 
 
 def test_nothing_is_found_where_nothing_is() -> None:
