@@ -29,8 +29,8 @@ _MOST_HEADER = 65_536  # bytes
 class Ply:
     """Points with what is known of each, and the triangles between them, if any."""
 
-    point_m: NDArray[np.float32]  # N x 3
-    normal: NDArray[np.float32] | None = None  # N x 3, unit
+    point_m: NDArray[np.floating]  # N x 3; kept as float32
+    normal: NDArray[np.floating] | None = None  # N x 3, unit
     color: NDArray[np.uint8] | None = None  # N x 3: red, green, blue
     scalar: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # N each
     triangle: NDArray[np.int32] | None = None  # M x 3, counter-clockwise seen from outside
