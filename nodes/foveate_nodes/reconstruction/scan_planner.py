@@ -48,7 +48,7 @@ class ScanPlanner(Node):
     def __init__(
         self, *, camera: Camera, mirror: Mirror, laser: LineLaser, laser_mirror: Mirror,
         volume: tuple[float, ...] = (-0.55, 0.55, -0.65, 0.65, 1.675, 2.325),
-        boards: Annotated[int, Ge(0)] = 24, dwell: Annotated[float, Unit("s"), Gt(0)] = 2.0,
+        boards: Annotated[int, Ge(0)] = 24, dwell: Annotated[float, Unit("s"), Gt(0)] = 1.0,
         looks: Annotated[int, Ge(1)] = 20, content: Annotated[float, Ge(0), Le(255)] = 6.0,
         pitch: Annotated[float, Unit("m"), Gt(0)] = 4e-3, coarse: Annotated[int, Ge(1), Le(64)] = 8,
         overlap: Annotated[float, Ge(0), Lt(0.9)] = 0.1, rows: Annotated[int, Ge(1)] = 20,
