@@ -31,7 +31,7 @@ class DeviceSpec:
     origins: Mapping[str, str] = field(default_factory=dict)  # of each option, as for a node's parameters
 
 
-Method = Literal["exact", "nearest", "interpolate", "interval"]
+Method = Literal["exact", "nearest", "interpolate", "interval", "latest"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from foveate.checking import Checker
 
 _ACTIONS = ("stop", "restart", "ignore")
-_METHODS: tuple[Method, ...] = ("exact", "nearest", "interpolate", "interval")
+_METHODS: tuple[Method, ...] = ("exact", "nearest", "interpolate", "interval", "latest")
 
 
 def fault_policy(checker: Checker, item: Item) -> FaultPolicy:

@@ -79,6 +79,8 @@ class SyncInlet:
         items = [*self._used, *self.inlet.queue.waiting]
         if self.method == "interval":
             return self._interval(reference, items, final)
+        if self.method == "latest":  # it holds until something newer comes: a calibration
+            return _Found(tuple(items[-1:]), None if items else "absent")
         before = next((i for i in reversed(items) if i.message.stamp.t_ns <= t_ns), None)
         after = next((i for i in items if i.message.stamp.t_ns >= t_ns), None)
         if after is None and not final:

@@ -36,7 +36,7 @@ class Triangulate(Node):
     state = ("_mean", "_readings", "dropped")
 
     class Outputs:
-        points: PointCloud
+        cloud: PointCloud
 
     def __init__(
         self, *, camera: str = "camera", laser: str = "laser", pose: str = "rig_from_camera",
