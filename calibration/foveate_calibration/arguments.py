@@ -13,7 +13,6 @@ from foveate_calibration.document import Calibration
 from foveate_calibration.errors import CalibrationError
 from foveate_calibration.report import Extra, Residuals, page
 
-Actions = "argparse._SubParsersAction[argparse.ArgumentParser]"
 BOARD_HELP = "such as chessboard:9x6:25mm, charuco:17x13:30mm:22mm:DICT_5X5_250, apriltag:6x6:24mm:7.2mm:tag36h11"
 
 
@@ -35,7 +34,7 @@ def add_board(parser: argparse.ArgumentParser, required: bool = True) -> None:
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """`--stream`, `--every`, `--mirrored`: how images are read."""
     parser.add_argument("--stream", metavar="NODE.OUTPUT", help="of a recording: which frames")
-    parser.add_argument("--every", type=_count, default=1, metavar="N", help="look only at each n-th image")
+    parser.add_argument("--every", type=count, default=1, metavar="N", help="look only at each n-th image")
     parser.add_argument("--mirrored", action="store_true", help="the camera looks at the board by way of one mirror")
 
 
@@ -107,7 +106,8 @@ def finish(
     return 0
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no count from 1 on")
     return int(text)

@@ -116,6 +116,12 @@ def image_files(sources: Sequence[str]) -> list[Path]:
     return found
 
 
+def names_of(files: Sequence[Path]) -> list[str]:
+    """What views of these files are called: the file's name, or its path where others have that name."""
+    short = [path.name for path in files]
+    return short if len(set(short)) == len(short) else [str(path) for path in files]
+
+
 def _order(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
@@ -129,8 +135,8 @@ def read_image(path: Path) -> Image:
 
 
 def _of_files(files: Sequence[Path]) -> Iterator[_Picture]:
-    for path in files:
-        yield _Picture(path.name, read_image(path))
+    for path, name in zip(files, names_of(files), strict=True):
+        yield _Picture(name, read_image(path))
 
 
 def _of_recording(path: Path, stream: str | None) -> tuple[int, Iterator[_Picture]]:

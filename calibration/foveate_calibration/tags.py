@@ -65,6 +65,8 @@ def find_grid(gray: Image, family: str, points_m: Array, space: float) -> tuple[
     """
     best: tuple[NDArray[np.int64], Array] | None = None
     for border in (2, 1):
+        if best is not None and 8 * len(best[0]) > len(points_m):  # half of the tags: they are of this kind
+            break
         seen = _seen(gray, family, border, len(points_m) // 4)
         if best is None or len(seen[0]) > len(best[0]):
             best = seen
@@ -98,6 +100,8 @@ def _seen(gray: Image, family: str, border: int, count: int) -> tuple[NDArray[np
     # The squares touch the tags' corners: where the image joins them, growing the white parts them again.
     for image in (gray, cv2.dilate(gray, np.ones((3, 3), np.uint8)), cv2.dilate(gray, np.ones((5, 5), np.uint8))):
         corners, ids = detector.detectMarkers(image)[:2]
+        if len(best[0]) == count:
+            break
         if ids is None or len(ids) <= len(best[0]):
             continue
         numbers = np.ravel(ids).astype(np.int64)

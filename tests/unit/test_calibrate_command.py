@@ -122,6 +122,10 @@ def test_a_hand_eye_from_images(shots: Path, tmp_path: Path, capsys: pytest.Capt
     out.unlink()
     assert main([*arguments, str(shots / "left[0-4].png")]) == 1
     assert "5 images and 8 poses" in capsys.readouterr().err and not out.exists()
+    (tmp_path / "hand.tum").write_text(tum(world[::2]))
+    assert main([*arguments, str(shots / "left*.png"), "--every", "2"]) == 0
+    found = Calibration.load(out).models["hand_from_camera"].matrix  # type: ignore[union-attr]
+    assert np.abs(off(found, x)).max() < 5e-3
 
 
 def test_what_cannot_be_calibrated_leaves_no_file(
@@ -160,7 +164,7 @@ def test_what_cannot_be_calibrated_leaves_no_file(
 
 
 def test_a_chessboard_that_is_another_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for k, pose in enumerate(poses(3)):
+    for k, pose in enumerate(poses(1)):
         cv2.imwrite(str(tmp_path / f"{k}.png"), render(Board.parse("chessboard:9x6:25mm"), pose, k))
     for asked in ("9x7", "8x6"):
         assert main(["calibrate", "camera", str(tmp_path), "--board", f"chessboard:{asked}:25mm"]) == 1
@@ -182,6 +186,14 @@ def test_a_board_to_print_and_what_is_found_of_one(
     assert main(["calibrate", "detect", str(shots / "left0.png"), "--board", BOARD, "-o", str(drawn)]) == 0
     assert "of 35 points" in capsys.readouterr().out and drawn.exists()
     assert main(["calibrate", "detect", str(shots / "left0.png"), "--board", "chessboard:9x6:25mm"]) == 1
+
+
+def test_images_of_one_name_in_two_folders_stay_apart(tmp_path: Path, shots: Path) -> None:
+    for side in ("left", "right"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "0.png").write_bytes((shots / f"{side}0.png").read_bytes())
+    reading = read_views(Board.parse(BOARD), [str(tmp_path / "left"), str(tmp_path / "right")])
+    assert len({view.name for view in reading.views}) == 2
 
 
 def test_files_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def _of_images(options: argparse.Namespace, hand: Array, time_s: Array) -> tuple
     """Poses (N x 4 x 4 each) of the hand and of the board, where the board was seen."""
     from foveate_calibration.boards import Board
     from foveate_calibration.procedures.board_pose import board_pose
-    from foveate_calibration.reading import image_files, read_views
+    from foveate_calibration.reading import image_files, names_of, read_views
     from foveate_calibration.stored import lens_of
 
     if options.board is None or options.lens is None:
@@ -108,5 +108,5 @@ def _of_images(options: argparse.Namespace, hand: Array, time_s: Array) -> tuple
         return hand[near[fits]], seen[fits]
     if reading.images != len(hand):
         raise CalibrationError(f"{reading.images} images and {len(hand)} poses of the hand; as many of both are wanted")
-    order = {path.name: k for k, path in enumerate(image_files(options.images))}
-    return hand[[order[view.name] * options.every for view in reading.views]], seen
+    looked = names_of(image_files(options.images))[:: options.every]
+    return hand[[looked.index(view.name) for view in reading.views]], seen

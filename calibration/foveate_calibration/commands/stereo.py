@@ -19,7 +19,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         parser.add_argument(f"--{side}", nargs="+", required=True, metavar="IMAGES",
                             help=f"of the {side} camera: files, folders, patterns, or a recording")  # fmt: skip
     parser.add_argument("--streams", metavar="LEFT,RIGHT", help="of recordings: which frames")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="look only at each n-th image")
+    parser.add_argument("--every", type=arguments.count, default=1, metavar="N", help="look only at each n-th image")
     parser.add_argument("--apart", type=float, default=0.005, metavar="SECONDS",
                         help="stamps of a pair differ by no more (default: 0.005)")  # fmt: skip
     parser.add_argument("--lenses", metavar="FILE,FILE", help="calibrations of both cameras, to be held as they are")

@@ -230,8 +230,3 @@ def epipolar_px(left: BoardView, right: BoardView, one: Lens, other: Lens, other
     normals = one.rays(left.pixel[a]) @ (skew(other_from_one[:3, 3]) @ other_from_one[:3, :3]).T
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     return np.asarray(np.sum(normals * other.rays(right.pixel[b]), axis=1) * other.values[0])
-
-
-def spread(fitted: StereoFit) -> float:
-    """Standard deviation of a corner, each axis, pixels."""
-    return spread_px([left for pair in fitted.residual_px for left in pair])
