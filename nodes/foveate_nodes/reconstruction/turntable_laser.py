@@ -72,7 +72,15 @@ def light_on(
     normal = normal / np.linalg.norm(normal)
     chosen = plane if choice == "given" else np.append(normal, normal @ through)
     turned = float(np.arccos(np.clip(normal @ plane[:3], -1, 1)))
-    return Light(chosen, scale, off * scale, len(flat), tilt, float(np.sqrt((height**2).mean())), _doubts(tilt, turned))
+    return Light(
+        chosen,
+        scale,
+        off * scale,
+        len(flat),
+        tilt,
+        float(np.sqrt((height**2).mean())),
+        _doubts(tilt, turned, side_m > 0),
+    )
 
 
 def _line(flat: Array) -> tuple[Array, Array, NDArray[np.bool_], float]:
@@ -95,10 +103,12 @@ def _line(flat: Array) -> tuple[Array, Array, NDArray[np.bool_], float]:
     return middle, along, used, float(np.sqrt((off**2).mean()))
 
 
-def _doubts(tilt: float, turned: float) -> tuple[str, ...]:
+def _doubts(tilt: float, turned: float, scaled: bool) -> tuple[str, ...]:
     said = []
     if abs(tilt) > _TILT_RAD:
         said.append(f"the laser's plane as given puts the stripe {np.degrees(abs(tilt)):.1f} degrees off the table")
     if turned > 1e-9:
         said.append(f"the laser's plane was turned by {np.degrees(turned):.1f} degrees to fit the table")
+    if said and not scaled:
+        said.append("the scale rests on the distance of that plane; give a marker's side to have it from there")
     return tuple(said)
