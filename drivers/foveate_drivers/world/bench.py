@@ -22,6 +22,7 @@ Light = NDArray[np.float32]
 BLACK, WHITE = 0.08, 0.85  # albedo of a board's ink and paper
 _TEXTURE_PX_PER_M = 8000.0
 _TEXTURE_PX = 32e6
+_PIXEL_SIGMA = 12**-0.5  # standard deviation of a pixel's own width
 _COARSE_PX = 8  # the solids' own picture away from the stripe is traced at every eighth pixel
 _SAME_RAD = 2e-5  # mirror angles that may share such a picture: 0.4 px at 10,000 px of focal length
 _KEPT = 6
@@ -61,7 +62,7 @@ class Bench:
         self.board = Board.parse(board) if boards else None
         self._contrast = contrast
         self._grain: Light | None = None
-        self._texture: NDArray[np.uint8] | None = None
+        self._sheet: NDArray[np.uint8] | None = None
 
     def placement(self, t_s: float) -> int | None:
         """Which placement of the board is up at a moment; None once there are only solids."""
@@ -147,23 +148,28 @@ class Bench:
         # a ray (u, v, 1) from o meets z = 0 of the board where o + t r has no z: o z(r) - r z(o), by its z(r)
         o, r = board_from_camera[:3, 3], board_from_camera[:3, :3]
         to_board = np.stack([o[0] * r[2] - r[0] * o[2], o[1] * r[2] - r[1] * o[2], r[2]])
-        texture, to_texture = self._printed()
+        texture, to_texture = self._printed(eye, placement)
         shade = self.ambient * _shade(r[2, 2])
         levels = np.array([BLACK, (WHITE - BLACK) / 255, layout.table[1, solids.ALBEDO]]) * shade
         out = np.empty(eye.light.shape, np.float32)
         printed_light(eye.normalised, to_texture @ to_board, texture, levels, out)
-        if eye.blur_px > 0:
-            cv2.GaussianBlur(out, (len(eye.taps), len(eye.taps)), eye.blur_px, dst=out)
         return out
 
-    def _printed(self) -> tuple[NDArray[np.uint8], Array]:
-        """The board's sheet, and texture pixel of a board point (x, y, 1)."""
+    def _printed(self, eye: Eye, placement: int) -> tuple[NDArray[np.uint8], Array]:
+        """The board's sheet as blurred as this camera sees it there, and texture pixel of a board point (x, y, 1).
+
+        The blur of lens and pixel comes before the sampling: after it, edges would stand up to 0.3 px off.
+        """
         assert self.board is not None
         x0, y0, x1, y1 = self.board.sheet_m
         per_m = min(_TEXTURE_PX_PER_M, float(np.sqrt(_TEXTURE_PX / ((x1 - x0) * (y1 - y0)))))
-        if self._texture is None:
-            self._texture = self.board.picture(per_m)
-        return self._texture, self.board.picture_from_board(per_m)
+        if self._sheet is None:
+            self._sheet = self.board.picture(per_m)
+        if eye.printed is None or eye.printed[0] != placement:
+            away_m = float(board_pose(self.seed, placement, self.size_m, self.center_m)[2, 3])
+            sigma = float(np.hypot(eye.blur_px, _PIXEL_SIGMA)) * away_m * per_m / eye.camera.lens.values[0]
+            eye.printed = placement, np.asarray(cv2.GaussianBlur(self._sheet, (0, 0), sigma), np.uint8)
+        return eye.printed[1], self.board.picture_from_board(per_m)
 
     def _seen(self, eye: Eye, layout: Layout, angle: Array, pixels: NDArray[np.int32], placement: int | None) -> _Seen:
         pose = eye.camera.rig_from_virtual(angle)
@@ -177,7 +183,7 @@ class Bench:
         albedo, on = np.zeros(count), np.empty(count, np.int64)
         texture, printed = np.zeros((1, 1), np.uint8), np.zeros((2, 4))
         if placement is not None:
-            texture, to_texture = self._printed()
+            texture, to_texture = self._printed(eye, placement)
             board_from_rig = np.linalg.inv(self.rig_from_board(placement))
             printed = to_texture[:2, :2] @ board_from_rig[:2]
             printed[:, 3] += to_texture[:2, 2]
@@ -218,7 +224,7 @@ class Bench:
         stripe_light.clear(eye.light, pixels)
 
     def _fan(self, eye: Eye, camera_from_rig: Array, beam: Beam) -> Array:
-        """Angles within the sheet that may be in view, finer than a pixel apart."""
+        """Angles within the sheet that may be in view, at most 1.5 pixels apart on what faces the camera."""
         rig_from_camera = np.linalg.inv(camera_from_rig)
         corner = eye.normalised[[0, 0, -1, -1], [0, -1, 0, -1]]
         rays = np.column_stack([corner * 1.02, np.ones(4)]) @ rig_from_camera[:3, :3].T
@@ -229,7 +235,7 @@ class Bench:
         low, high = max(turns.min(), -beam.fan_rad), min(turns.max(), beam.fan_rad)
         if low >= high:
             return np.zeros(0)
-        step = 0.8 / eye.camera.lens.values[0] * near / max(near + 0.3, float(np.linalg.norm(points, axis=1).max()))
+        step = 1.5 / eye.camera.lens.values[0] * near / max(near + 0.3, float(np.linalg.norm(points, axis=1).max()))
         return np.arange(low, high, max(step, 2e-5))
 
 

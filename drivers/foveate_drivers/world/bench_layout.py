@@ -24,7 +24,7 @@ _CAPSULES = np.array([
     [0.015, -0.060, -0.005, 0.015, -0.060, -0.005, 0.034], [-0.010, -0.055, -0.030, -0.045, -0.050, -0.055, 0.011],
     [-0.050, 0.010, -0.020, -0.075, -0.045, -0.020, 0.013],
 ])  # fmt: skip
-FREE_FORM_REACH_M = 0.16
+FREE_FORM_REACH_M = 0.12
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,7 @@ class Eye:
     """A steered camera with its true lens; belongs to one thread."""
 
     def __init__(self, camera: SteeredCamera, blur_px: float) -> None:
-        """`blur_px`: standard deviation of the lens' and the pixel's point spread."""
+        """`blur_px`: standard deviation of the lens' point spread."""
         lens = camera.lens
         self.camera = camera
         self.blur_px = blur_px
@@ -29,6 +29,7 @@ class Eye:
         self.taps = taps / taps.sum()
         self.tilt = tilt_matrix(lens)
         self.dim: dict[tuple[int, ...], NDArray[np.float32]] = {}  # a few pictures without a laser
+        self.printed: tuple[int, NDArray[np.uint8]] | None = None  # the last board, as sharp as it is seen
         corner = self.normalised[[0, 0, -1, -1], [0, -1, 0, -1]]
         self.half_view_rad = float(np.arctan(np.linalg.norm(corner, axis=1)).max())
 

@@ -20,6 +20,7 @@ COLUMNS = 21
 FAR_M = 1e6
 _BLEND_M = 0.03  # over how much the capsules melt into each other
 _CLOSE_M = 1e-7
+_NEAR_M = 2e-3  # from here Newton's method finds the surface
 _STEPS = 256
 
 
@@ -36,98 +37,112 @@ def row(
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _inward(one: Any, x: float, y: float, z: float) -> Any:
+def _inward(table: Any, k: int, x: float, y: float, z: float) -> Any:
     """A direction of the rig in the solid's axes."""
     return (
-        one[TURN] * x + one[TURN + 3] * y + one[TURN + 6] * z,
-        one[TURN + 1] * x + one[TURN + 4] * y + one[TURN + 7] * z,
-        one[TURN + 2] * x + one[TURN + 5] * y + one[TURN + 8] * z,
+        table[k, TURN] * x + table[k, TURN + 3] * y + table[k, TURN + 6] * z,
+        table[k, TURN + 1] * x + table[k, TURN + 4] * y + table[k, TURN + 7] * z,
+        table[k, TURN + 2] * x + table[k, TURN + 5] * y + table[k, TURN + 8] * z,
     )
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _outward(one: Any, x: float, y: float, z: float) -> Any:
+def _outward(table: Any, k: int, x: float, y: float, z: float) -> Any:
     """A direction of the solid's axes in the rig."""
     return (
-        one[TURN] * x + one[TURN + 1] * y + one[TURN + 2] * z,
-        one[TURN + 3] * x + one[TURN + 4] * y + one[TURN + 5] * z,
-        one[TURN + 6] * x + one[TURN + 7] * y + one[TURN + 8] * z,
+        table[k, TURN] * x + table[k, TURN + 1] * y + table[k, TURN + 2] * z,
+        table[k, TURN + 3] * x + table[k, TURN + 4] * y + table[k, TURN + 5] * z,
+        table[k, TURN + 6] * x + table[k, TURN + 7] * y + table[k, TURN + 8] * z,
     )
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _from_capsule(c: Any, k: int, x: float, y: float, z: float) -> Any:
+    """The shortest way from a capsule's middle line to a point."""
+    ax, ay, az = c[k, 3] - c[k, 0], c[k, 4] - c[k, 1], c[k, 5] - c[k, 2]
+    dx, dy, dz = x - c[k, 0], y - c[k, 1], z - c[k, 2]
+    along = (dx * ax + dy * ay + dz * az) / max(ax * ax + ay * ay + az * az, 1e-30)
+    along = min(max(along, 0.0), 1.0)
+    return dx - along * ax, dy - along * ay, dz - along * az
+
+
+@numba.njit(cache=True, nogil=True)
+def _blend_value(capsules: Any, x: float, y: float, z: float) -> float:
+    """The smooth union of capsules (rows of both ends and the radius) at a point of its own frame."""
+    value = 1e9
+    for k in range(len(capsules)):
+        dx, dy, dz = _from_capsule(capsules, k, x, y, z)
+        gap = np.sqrt(dx * dx + dy * dy + dz * dz) - capsules[k, 6] - value
+        if gap <= -_BLEND_M:
+            value += gap
+        elif gap < _BLEND_M:
+            share = 0.5 * (1.0 - gap / _BLEND_M)  # of the newcomer
+            value += share * gap - _BLEND_M * share * (1.0 - share)
+    return value
 
 
 @numba.njit(cache=True, nogil=True)
 def _blend(capsules: Any, x: float, y: float, z: float) -> Any:
-    """Value and gradient of the smooth union of capsules (ends, radius) at a point of its own frame."""
+    """Value and gradient of the same."""
     value, gx, gy, gz = 1e9, 0.0, 0.0, 1.0
     for k in range(len(capsules)):
-        c = capsules[k]
-        ax, ay, az = c[3] - c[0], c[4] - c[1], c[5] - c[2]
-        length2 = ax * ax + ay * ay + az * az
-        along = 0.0
-        if length2 > 0:
-            along = ((x - c[0]) * ax + (y - c[1]) * ay + (z - c[2]) * az) / length2
-            along = min(max(along, 0.0), 1.0)
-        dx, dy, dz = x - c[0] - along * ax, y - c[1] - along * ay, z - c[2] - along * az
+        dx, dy, dz = _from_capsule(capsules, k, x, y, z)
         length = np.sqrt(dx * dx + dy * dy + dz * dz) + 1e-30
-        one = length - c[6]
+        gap = length - capsules[k, 6] - value
         dx, dy, dz = dx / length, dy / length, dz / length
-        gap = one - value
         if gap <= -_BLEND_M:
-            value, gx, gy, gz = one, dx, dy, dz
+            value, gx, gy, gz = value + gap, dx, dy, dz
         elif gap < _BLEND_M:
-            share = 0.5 * (1.0 - gap / _BLEND_M)  # of the newcomer
-            value = value + share * gap - _BLEND_M * share * (1.0 - share)
+            share = 0.5 * (1.0 - gap / _BLEND_M)
+            value += share * gap - _BLEND_M * share * (1.0 - share)
             gx, gy, gz = gx + share * (dx - gx), gy + share * (dy - gy), gz + share * (dz - gz)
     return value, gx, gy, gz
 
 
 @numba.njit(cache=True, nogil=True)
-def hit(one: Any, capsules: Any, o: Any, d: Any) -> float:
+def hit(table: Any, k: int, capsules: Any, o: Any, d: Any) -> float:
     """How far along a ray (origin, unit direction) a solid begins; FAR_M where it does not."""
-    kind = int(one[KIND])
-    if kind in (SPHERE, BLEND):
-        rx, ry, rz = o[0] - one[PLACE], o[1] - one[PLACE + 1], o[2] - one[PLACE + 2]
+    kind = int(table[k, KIND])
+    if kind != PLANE:
+        rx, ry, rz = o[0] - table[k, CENTER], o[1] - table[k, CENTER + 1], o[2] - table[k, CENTER + 2]
         along = rx * d[0] + ry * d[1] + rz * d[2]
-        px, py, pz = rx - along * d[0], ry - along * d[1], rz - along * d[2]
-        inside = one[HALF] * one[HALF] - (px * px + py * py + pz * pz)
+        inside = table[k, REACH] * table[k, REACH] + along * along - (rx * rx + ry * ry + rz * rz)
         if inside <= 0:
             return FAR_M
         half = np.sqrt(inside)
-        if -along + half <= 0:
+        if half <= along:
             return FAR_M
         if kind == SPHERE:
             return -along - half if -along - half > 0 else FAR_M
-        return _walk(one, capsules, (rx, ry, rz), d, max(-along - half, 0.0), -along + half)
-    x, y, z = _inward(one, o[0] - one[PLACE], o[1] - one[PLACE + 1], o[2] - one[PLACE + 2])
-    u, v, w = _inward(one, d[0], d[1], d[2])
+        if kind == BLEND:
+            return _walk(table, k, capsules, (rx, ry, rz), d, max(-along - half, 0.0), -along + half)
+    x, y, z = _inward(table, k, o[0] - table[k, PLACE], o[1] - table[k, PLACE + 1], o[2] - table[k, PLACE + 2])
+    u, v, w = _inward(table, k, d[0], d[1], d[2])
     if kind == PLANE:
         t = -z / w if w != 0.0 else FAR_M
         return t if t > 0 else FAR_M
     near, far = -FAR_M, FAR_M
-    for p, q, h in ((x, u, one[HALF]), (y, v, one[HALF + 1]), (z, w, one[HALF + 2])):
+    for p, q, h in ((x, u, table[k, HALF]), (y, v, table[k, HALF + 1]), (z, w, table[k, HALF + 2])):
         if abs(q) < 1e-15:
             if abs(p) > h:
                 return FAR_M
             continue
-        a, b = (-h - p) / q, (h - p) / q
+        inverse = 1.0 / q
+        a, b = (-h - p) * inverse, (h - p) * inverse
         near, far = max(near, min(a, b)), min(far, max(a, b))
     return near if 0 < near <= far else FAR_M
 
 
 @numba.njit(cache=True, nogil=True)
-def _walk(one: Any, capsules: Any, r: Any, d: Any, t: float, end: float) -> float:
-    x, y, z = _inward(one, r[0], r[1], r[2])
-    u, v, w = _inward(one, d[0], d[1], d[2])
+def _walk(table: Any, k: int, capsules: Any, r: Any, d: Any, t: float, end: float) -> float:
+    x, y, z = _inward(table, k, r[0], r[1], r[2])
+    u, v, w = _inward(table, k, d[0], d[1], d[2])
     for _ in range(_STEPS):
-        value, gx, gy, gz = _blend(capsules, x + t * u, y + t * v, z + t * w)
-        if value < 1e-4:  # close: Newton's method along the ray where it does not graze
-            slope = gx * u + gy * v + gz * w
-            if slope < -0.2:
-                for _ in range(5):
-                    value, gx, gy, gz = _blend(capsules, x + t * u, y + t * v, z + t * w)
-                    slope = gx * u + gy * v + gz * w
-                    t -= value / slope
-                return t
+        value = _blend_value(capsules, x + t * u, y + t * v, z + t * w)
+        if value < _NEAR_M:
+            there = _newton(capsules, (x, y, z), (u, v, w), t)
+            if there > 0:
+                return there
         if value < _CLOSE_M:
             return t
         t += value
@@ -137,41 +152,55 @@ def _walk(one: Any, capsules: Any, r: Any, d: Any, t: float, end: float) -> floa
 
 
 @numba.njit(cache=True, nogil=True)
-def normal(one: Any, capsules: Any, x: float, y: float, z: float) -> Any:
+def _newton(capsules: Any, o: Any, d: Any, t: float) -> float:
+    """The blend's surface just ahead on a ray; -1 where the ray grazes, or leaves."""
+    for _ in range(6):
+        value, gx, gy, gz = _blend(capsules, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])
+        slope = gx * d[0] + gy * d[1] + gz * d[2]
+        if slope > -0.2:
+            return -1.0
+        t -= value / slope
+        if abs(value) < 1e-9:
+            return t
+    return -1.0
+
+
+@numba.njit(cache=True, nogil=True)
+def normal(table: Any, k: int, capsules: Any, x: float, y: float, z: float) -> Any:
     """The outward unit normal at a point of a solid's surface."""
-    kind = int(one[KIND])
-    px, py, pz = x - one[PLACE], y - one[PLACE + 1], z - one[PLACE + 2]
+    kind = int(table[k, KIND])
+    px, py, pz = x - table[k, PLACE], y - table[k, PLACE + 1], z - table[k, PLACE + 2]
     if kind == SPHERE:
         length = np.sqrt(px * px + py * py + pz * pz)
         return px / length, py / length, pz / length
     if kind == PLANE:
-        return _outward(one, 0.0, 0.0, -1.0)
-    px, py, pz = _inward(one, px, py, pz)
+        return _outward(table, k, 0.0, 0.0, -1.0)
+    px, py, pz = _inward(table, k, px, py, pz)
     if kind == BLEND:
         _, gx, gy, gz = _blend(capsules, px, py, pz)
         length = np.sqrt(gx * gx + gy * gy + gz * gz)
-        return _outward(one, gx / length, gy / length, gz / length)
-    a, b, c = abs(px) - one[HALF], abs(py) - one[HALF + 1], abs(pz) - one[HALF + 2]
+        return _outward(table, k, gx / length, gy / length, gz / length)
+    a, b, c = abs(px) - table[k, HALF], abs(py) - table[k, HALF + 1], abs(pz) - table[k, HALF + 2]
     if a >= b and a >= c:
-        return _outward(one, np.sign(px), 0.0, 0.0)
+        return _outward(table, k, np.sign(px), 0.0, 0.0)
     if b >= c:
-        return _outward(one, 0.0, np.sign(py), 0.0)
-    return _outward(one, 0.0, 0.0, np.sign(pz))
+        return _outward(table, k, 0.0, np.sign(py), 0.0)
+    return _outward(table, k, 0.0, 0.0, np.sign(pz))
 
 
 @numba.njit(cache=True, nogil=True)
-def distance(one: Any, capsules: Any, x: float, y: float, z: float) -> float:
+def distance(table: Any, k: int, capsules: Any, x: float, y: float, z: float) -> float:
     """Signed metres from a point to a solid's surface, outside positive; the blend's exact within 20 mm of it."""
-    kind = int(one[KIND])
-    px, py, pz = x - one[PLACE], y - one[PLACE + 1], z - one[PLACE + 2]
+    kind = int(table[k, KIND])
+    px, py, pz = x - table[k, PLACE], y - table[k, PLACE + 1], z - table[k, PLACE + 2]
     if kind == SPHERE:
-        return float(np.sqrt(px * px + py * py + pz * pz) - one[HALF])
-    px, py, pz = _inward(one, px, py, pz)
+        return float(np.sqrt(px * px + py * py + pz * pz) - table[k, HALF])
+    px, py, pz = _inward(table, k, px, py, pz)
     if kind == PLANE:
         return -pz
     if kind == BLEND:
         return _blend_distance(capsules, px, py, pz)
-    a, b, c = abs(px) - one[HALF], abs(py) - one[HALF + 1], abs(pz) - one[HALF + 2]
+    a, b, c = abs(px) - table[k, HALF], abs(py) - table[k, HALF + 1], abs(pz) - table[k, HALF + 2]
     outside = np.sqrt(max(a, 0.0) ** 2 + max(b, 0.0) ** 2 + max(c, 0.0) ** 2)
     return float(outside + min(max(a, max(b, c)), 0.0))
 
@@ -197,7 +226,7 @@ def nearest(table: Any, capsules: Any, some: Any, o: Any, d: Any) -> Any:
     """(index, metres) of the first of `some` solids on a ray; (-1, FAR_M) where there is none."""
     first, found = FAR_M, -1
     for k in some:
-        t = hit(table[k], capsules, o, d)
+        t = hit(table, k, capsules, o, d)
         if t < first:
             first, found = t, k
     return found, first
@@ -210,7 +239,7 @@ def distances(table: Any, capsules: Any, points: Any, out: Any, index: int) -> N
         least = 1e9
         for k in range(len(table)):
             if index < 0 or index == k:
-                least = min(least, distance(table[k], capsules, points[i, 0], points[i, 1], points[i, 2]))
+                least = min(least, distance(table, k, capsules, points[i, 0], points[i, 1], points[i, 2]))
         out[i] = least
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from foveate_drivers.world.solids import ALBEDO, CENTER, REACH, hit, nearest, normal
 
-_REACH = 2.2  # of half thicknesses: exp(-2 * 2.2^2) = 6e-5 of the light lies further out
+_REACH = 2.0  # half thicknesses: beyond, the light is below exp(-2 * 2^2) = 3e-4 of its peak
 _LIFT_M = 1e-5  # a ray towards the laser begins so far above its surface
 # columns of a beam: plane (n, d), source, along the fan, ahead, half fan (rad), waist w0 (m), its distance (m), and
 # the Rayleigh length (m), grey levels on white at the waist, one metre from the source
@@ -150,7 +150,7 @@ def see(
             continue
         p = (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])
         points[i, 0], points[i, 1], points[i, 2] = p
-        normals[i, 0], normals[i, 1], normals[i, 2] = normal(table[k], capsules, p[0], p[1], p[2])
+        normals[i, 0], normals[i, 1], normals[i, 2] = normal(table, k, capsules, p[0], p[1], p[2])
         albedo[i] = table[k, ALBEDO]
         if k == 0 and texture.shape[0] > 1:
             a = printed[0, 0] * p[0] + printed[0, 1] * p[1] + printed[0, 2] * p[2] + printed[0, 3]
@@ -197,7 +197,7 @@ def lit(
         o = (x + _LIFT_M * normals[i, 0], y + _LIFT_M * normals[i, 1], z + _LIFT_M * normals[i, 2])
         blocked = False
         for k in some:
-            if hit(table[k], capsules, o, (lx, ly, lz)) < r:
+            if hit(table, k, capsules, o, (lx, ly, lz)) < r:
                 blocked = True
                 break
         if not blocked:
