@@ -73,6 +73,7 @@ def test_twenty_cameras_are_found_within_their_sigmas() -> None:
         off.append((fit.lens.values - lens.values) @ free.basis / fit.solution.sigma)
         assert fit.rms_px == pytest.approx(NOISE_PX, rel=0.12)
         assert fit.sigma_px == pytest.approx(NOISE_PX, rel=0.2)
+        assert not fit.change
         seen.append(middle_error(lens, fit) / fit.direction_sigma_px[3:6, 4:8].mean())
     rms = np.sqrt(np.mean(np.square(off), axis=0))
     assert (rms > 0.5).all() and (rms < 1.6).all()
@@ -154,6 +155,13 @@ def test_weak_directions_are_told_in_words() -> None:
            if (inner := (np.abs(v.pixel - (320, 240)) < (130, 100)).all(axis=1)).sum() > 12]  # fmt: skip
     words = " ".join(fit_camera(few, *SIZE).weak())
     assert "directions near the border of the image" in words and "corners" in words
+
+
+def test_two_cameras_in_one_set_of_views_are_noticed() -> None:
+    two = [*views_of(0, lens_of(0), 10), *views_of(1, lens_of(0, cx=330.0), 10)]
+    one = [*views_of(0, lens_of(0), 10), *views_of(1, lens_of(0), 10)]
+    assert "the first and the second half of the views contradict each other" in " ".join(fit_camera(two, *SIZE).weak())
+    assert not fit_camera(one, *SIZE).change
 
 
 @pytest.mark.parametrize(

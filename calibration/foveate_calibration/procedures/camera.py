@@ -30,6 +30,7 @@ _FEWEST, _FEWEST_DISTORTED = 3, 5
 _VIEW_OFF, _VIEW_OFF_PX = 3.0, 0.05  # times the median view's residual; below the second no view is doubted
 _POINT_OFF = 6.0  # sigmas
 _ONE_WAY_RAD = 0.15  # between normals of boards, below which it is that they are parallel that leaves the lens open
+_CHANGED = 5.0  # sigmas between the halves of the views
 _LEAST_SHARE = 0.6  # of the views must fit
 # How far a coefficient may be from 0: real lenses stay within, and a direction that the data leave open stays bounded.
 _LIKELY = {"k": 10.0, "p": 1.0, "s": 1.0, "t": 0.5}
@@ -46,6 +47,7 @@ class CameraFit:
     sigma_px: float  # of a corner, each axis
     covered: float  # share of the image with points
     removed: tuple[str, ...]  # views and points, and why
+    change: tuple[str, ...]  # a word where the halves of the views contradict each other
     direction_sigma_px: Array  # 9 x 12 over the image: what is not known of a ray's direction
 
     @property
@@ -55,7 +57,11 @@ class CameraFit:
 
     def weak(self) -> tuple[str, ...]:
         """What the data did not determine, in words."""
-        return weak_lens(self.lens, self.solution, 0, "") + unsure_border(self.direction_sigma_px, self.covered)
+        return (
+            weak_lens(self.lens, self.solution, 0, "")
+            + unsure_border(self.direction_sigma_px, self.covered)
+            + self.change
+        )
 
     def calibration(self, origin: Mapping[str, str]) -> Calibration:
         """The file's content; the lens is the model 'camera'."""
@@ -103,9 +109,42 @@ def fit_camera(
         _enough(kept, needed, removed)
     lens, residual = solution.problem.lenses[0], tuple(solution.problem.residual_px())
     result = CameraFit(lens, solution, tuple(kept), residual, spread_px(residual), coverage(kept, width, height),
-                       tuple(removed), unsure_px(lens, solution, 0))  # fmt: skip
+                       tuple(removed), changed(kept, width, height, names, fix_aspect),
+                       unsure_px(lens, solution, 0))  # fmt: skip
     _trust(result)
     return result
+
+
+def changed(
+    views: Sequence[BoardView], width: int, height: int, names: Sequence[str], fix_aspect: bool
+) -> tuple[str, ...]:
+    """A word where the first and the second half of the views, in their order, are of different lenses.
+
+    A fit of both hides that well: the poses of the boards take up most of it.
+    """
+    if len(views) < 2 * _FEWEST_DISTORTED:
+        return ()
+    halves = []
+    for part in (views[: len(views) // 2], views[len(views) // 2 :]):
+        try:
+            check_tilts(part, width, height)
+            problem = start(part, width, height, names, fix_aspect)
+            halves.append(fit(problem, priors(problem)))
+        except CalibrationError:
+            return ()  # a half that says too little contradicts nobody
+    one, other = (half.problem.lenses[0].values for half in halves)
+    worst, word = 0.0, ""
+    for k, name in enumerate(halves[0].names):
+        if name[2:] in ("fx", "fy", "cx", "cy"):
+            at = PARAMETERS.index(name[2:])
+            apart = float(other[at] - one[at])
+            sigmas = abs(apart) / float(np.hypot(halves[0].sigma[k], halves[1].sigma[k]))
+            if sigmas > worst:
+                worst, word = sigmas, f"{apart:+.1f} px in {name[2:]}, {sigmas:.1f} sigmas"
+    if worst < _CHANGED:
+        return ()
+    return (f"the first and the second half of the views contradict each other ({word}): the board is not flat, or the "
+            "camera, its zoom or its focus changed; the standard deviations are too small",)  # fmt: skip
 
 
 def _enough(views: Sequence[BoardView], needed: int, removed: Sequence[str]) -> None:
