@@ -90,7 +90,7 @@ def plane(points: NDArray[np.floating], toward: Array | None = None, seed: int =
     residual = points @ normal - distance
     sigma = _spread(residual[used], 3)
     tilt = sigma / np.sqrt(max(float(value[1]), 1e-30))
-    return Plane(normal, distance, center, sigma, sigma / np.sqrt(weight.sum()), tilt, residual, used)
+    return Plane(normal, distance, center, sigma, sigma / float(np.sqrt(weight.sum())), float(tilt), residual, used)
 
 
 def sphere(points: NDArray[np.floating], seed: int = 1) -> Sphere:

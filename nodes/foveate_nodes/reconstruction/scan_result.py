@@ -77,6 +77,9 @@ def read(log: Recording, name: str) -> Scan:
         grown.add(cloud)
     whole = grown.merged()
     scan.merged = select(whole, _NEIGHBOURS)
+    if len(scan.merged) < len(whole) / 2:
+        scan.notes.append(f"points are sparse: most voxels of {scan.voxel_m * 1e3:g} mm stand alone, and all are kept")
+        scan.merged = whole
     scan.lone = len(whole) - len(scan.merged)
     scan.normal, _ = normals(scan.merged)
     _mesh(scan, clouds)
@@ -124,8 +127,11 @@ def _mesh(scan: Scan, clouds: list[PointCloud]) -> None:
                 grown.add(cloud)
             merged = select(grown.merged(), 3)
             normal = normals(merged)[0]
-        if factor == _COARSER[-1] or crowded(merged, _CLOSED).mean() > 0.5:
+        if crowded(merged, _CLOSED).sum() > len(merged) / 2:
             break
+    else:
+        scan.notes.append(f"no mesh: points are sparser than voxels of {scan.cell_m * 1e3:g} mm")
+        return
     try:
         scan.mesh = mesh_of(merged, normal, scan.cell_m)
     except SurfaceError as error:
