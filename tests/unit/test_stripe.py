@@ -244,3 +244,19 @@ def test_speckle_is_told_from_the_light_along_a_stripe(contrast: float, grain: f
     )  # fmt: skip
     assert still is not None and still[0] < 0.01
     assert stripe_noise.speckle_of(rows[:9], ridge[:9], np.full(9, 100.0), np.full(9, 0.5)) is None
+
+
+def test_points_at_the_ends_of_a_piece_go_and_their_neighbours_are_less_sure() -> None:
+    line = Line(80.3, 0.2)
+    light = 150.0 * line.profile(400, 160)
+    light[150:170] = 0.0  # what is lit ends here, and goes on 20 rows later
+    image = picture(8.0 + light, np.random.default_rng(11))
+    known = {"speckle": 0.25, "grain": 2.0}
+    found, whole = node(**known).step(frame(image)), node(trim=0, **known).step(frame(image))
+    rows, every = np.rint(found.point_px[:, 1]).astype(int), np.rint(whole.point_px[:, 1]).astype(int)
+    gone = sorted(set(every) - set(rows))
+    assert len(gone) == 6 and all(145 <= row <= 152 or 167 <= row <= 174 for row in gone)
+    assert rows[0] == every[0] and rows[-1] == every[-1]  # the image's edge is no end
+    near, far = (rows >= 140) & (rows <= 180), (rows < 130) | (rows > 190)
+    assert found.sigma_px[near].max() > 1.1 * found.sigma_px[far].max()
+    assert np.abs(line.off(found)).max() < np.abs(line.off(whole)).max()

@@ -65,3 +65,23 @@ def joined(points: Points, neighbours: int) -> NDArray[np.bool_]:
         for side in (-step, step):
             count += np.abs(line[place + side] - x) <= 1.0 + _SLOPE * step  # nan is never near
     return count >= neighbours
+
+
+def rows_to_end(points: Points, height: int, border: int) -> NDArray[np.int64]:
+    """Points (N) between each point and the nearer end of its unbroken run; many where that is the image's edge.
+
+    A run that reaches within `border` rows of the top or bottom of an image of `height` rows goes on beyond it.
+    """
+    row, x = points.row, points.point_px[:, 0]
+    count = row.size
+    if not count:
+        return np.zeros(0, np.int64)
+    gap = np.diff(row)
+    broken = np.concatenate([[True], (gap > 2) | (np.abs(np.diff(x)) > 1.0 + _SLOPE * gap), [True]])
+    ends = np.flatnonzero(broken)
+    index = np.arange(count)
+    run = np.searchsorted(ends, index, side="right")
+    first, last = ends[run - 1], ends[run] - 1
+    before = np.where(row[first] <= border, height, index - first)
+    after = np.where(row[last] >= height - 1 - border, height, last - index)
+    return np.minimum(before, after)

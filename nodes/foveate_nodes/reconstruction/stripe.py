@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from foveate.catalog import optional
 from foveate.errors import StateError
 from foveate.messages import Frame
 from foveate.node import Node, Unit
-from foveate_calibration.stripes.points import Detector, Light, Points, joined
+from foveate_calibration.stripes.points import Detector, Light, Points, joined, rows_to_end
 from foveate_nodes.reconstruction.messages import Stripe as StripeMessage
 
 _SIGMA_PER_WIDTH = 0.58  # twice Steger's least, w / sqrt(3) of half the width: speckle is averaged over more pixels
@@ -36,17 +37,22 @@ class Stripe(Node):
         sigma: Annotated[float, Unit("px"), Ge(0), Le(40)] = 0.0,
         threshold: Annotated[float, Gt(0), Le(255)] = 10.0, gate: bool = True,
         alike: Annotated[float, Gt(0), Le(1)] = 0.75, neighbours: Annotated[int, Ge(0), Le(10)] = 3,
+        trim: Annotated[int, Ge(0), Le(50)] = 3,
         read_noise: Annotated[float, Ge(0)] = 2.0, electrons: Annotated[float, Gt(0)] = 40.0,
         speckle: Annotated[float, Le(2)] = -1.0, grain: Annotated[float, Unit("px"), Le(60)] = -1.0,
     ) -> None:  # fmt: skip
         """`along`: rows for a stripe from top to bottom; `channel` of colour frames; `width`: of the stripe at half
         its height; `sigma`: of the smoothing, 0 = 0.58 of the width; `threshold`: least height, grey levels; `gate`:
         False looks at every pixel; `alike`: a second candidate this strong makes a row useless; `neighbours`: fewer in
-        the 10 rows around make a point isolated; `read_noise`: grey levels; `electrons` a grey level; `speckle`: its
+        the 10 rows around make a point isolated; `trim`: points at each end of a piece that go, for what is beyond the
+        edge moves them; `read_noise`: grey levels; `electrons` a grey level; `speckle`: its
         contrast, `grain`: its size, negative = told from the image."""
         self._method, self._along, self._channel, self._gate = method, along, channel, gate
         self._width_px, self._sigma_px, self._threshold = width, sigma or _SIGMA_PER_WIDTH * width, threshold
-        self._alike, self._neighbours = alike, neighbours
+        self._alike, self._neighbours, self._trim = alike, neighbours, trim
+        self._border = math.ceil(4 * self._sigma_px) if method == "steger" else 0
+        reach = range(self._border)
+        self._share = np.array([0.5 + 0.5 * math.erf(k / self._sigma_px / math.sqrt(2)) for k in reach] or [1.0])
         known = speckle if speckle >= 0 else None, grain if grain > 0 else None
         self._light = Light(read_noise, electrons, *known)
         self._detector: Detector | None = None
@@ -71,14 +77,19 @@ class Stripe(Node):
         points = self._detector.find(image)
         points = points.kept(points.second < self._alike)
         points = points.kept(joined(points, self._neighbours))
-        return self._message(frame, points)
+        end = rows_to_end(points, image.shape[0], self._border)
+        inside = end >= self._trim
+        return self._message(frame, points.kept(inside), end[inside])
 
-    def _message(self, frame: Frame, points: Points) -> StripeMessage:
+    def _message(self, frame: Frame, points: Points, end: NDArray[np.int64]) -> StripeMessage:
+        # near an end only a share of the rows that are smoothed over has light: the variance is that much larger
+        share = self._share[np.minimum(end, self._share.size - 1)]
+        sigma = (points.sigma_px / np.sqrt(share)).astype(np.float32)
         point, normal = points.point_px, points.normal_px
         if self._along == "columns":
             point, normal = point[:, ::-1], normal[:, ::-1]
         return StripeMessage(
-            frame.stamp, np.ascontiguousarray(point), points.sigma_px.astype(np.float32), normal.astype(np.float32),
+            frame.stamp, np.ascontiguousarray(point), sigma, normal.astype(np.float32),
             points.peak.astype(np.float32), points.saturated.astype(np.uint8), frame.image.shape[1],
             frame.image.shape[0], frame.seq, frame.mirror,
         )  # fmt: skip
