@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -122,6 +122,7 @@ def test_the_centre_of_gravity_is_less_exact_and_knows_it(contrast: float, grain
 
 
 @settings(max_examples=20, deadline=None)
+@example(70.5, 0.0, 0.0)  # between two pixels
 @given(st.floats(70, 90), st.floats(-0.6, 0.6), st.floats(-3e-4, 3e-4))
 def test_lines_that_lean_and_bend_are_found_where_they_are(x0: float, slope: float, curve: float) -> None:
     line = Line(x0, slope, curve)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 # Columns of what `lines` writes for each row.
 X, Y, NORMAL_X, NORMAL_Y, RESPONSE, SECOND, LEVEL, CLIPPED, RIDGE = range(9)
+_WITHIN = 0.55  # px: a point on the border of two pixels is 0.5001 from either by rounding, and not to be lost
 _STEEPEST = 0.5  # least |n_x|: lines up to 60 degrees from upright
 
 
@@ -121,7 +122,7 @@ def _best(found: Any, y: int, begin: int, end: int, least: float, apart: float, 
             continue
         nx, ny = nx / length, ny / length
         t = -(found[1, j] * nx + found[2, j] * ny) / value
-        if abs(t * nx) > 0.5 or abs(t * ny) > 0.5:
+        if abs(t * nx) > _WITHIN or abs(t * ny) > _WITHIN:
             continue
         x = begin + j + t * nx
         if -value > best[RESPONSE]:
