@@ -65,9 +65,10 @@ def fitted(seed: int, **options: object) -> tuple[Lens, CameraFit]:
     return lens, fit_camera(views_of(seed, lens), *SIZE, **options)  # type: ignore[arg-type]
 
 
-def test_twenty_cameras_are_found_within_their_sigmas() -> None:
+@pytest.mark.parametrize("seeds", [6, pytest.param(20, marks=pytest.mark.heavy)])
+def test_cameras_are_found_within_their_sigmas(seeds: int) -> None:
     off, seen = [], []
-    for seed in range(20):
+    for seed in range(seeds):
         lens, fit = fitted(seed)
         free = fit.solution.problem.freedoms[0]
         off.append((fit.lens.values - lens.values) @ free.basis / fit.solution.sigma)
@@ -75,8 +76,7 @@ def test_twenty_cameras_are_found_within_their_sigmas() -> None:
         assert fit.sigma_px == pytest.approx(NOISE_PX, rel=0.2)
         assert not fit.change
         seen.append(middle_error(lens, fit) / fit.direction_sigma_px[3:6, 4:8].mean())
-    rms = np.sqrt(np.mean(np.square(off), axis=0))
-    assert (rms > 0.5).all() and (rms < 1.6).all()
+    assert 0.75 < np.sqrt(np.mean(np.square(off))) < 1.3
     assert np.abs(off).max() < 4.5
     assert 0.4 < np.sqrt(np.mean(np.square(seen))) < 2.0
 
@@ -257,17 +257,17 @@ def off_by(fit: StereoFit) -> np.ndarray:
     return np.concatenate([turn, shift])
 
 
-def test_stereo_pairs_of_six_seeds_are_found_within_their_sigmas() -> None:
+@pytest.mark.parametrize("seeds", [3, pytest.param(20, marks=pytest.mark.heavy)])
+def test_stereo_pairs_are_found_within_their_sigmas(seeds: int) -> None:
     off = []
-    for seed in range(6):
+    for seed in range(seeds):
         _, _, pairs = pairs_of(seed)
         fit = fit_stereo(pairs, SIZE, SIZE)
         off.append(off_by(fit) / fit.solution.sigma[-6:])
         told = fit.calibration({})
         assert told.residuals["epipolar_px"]["rms"] == pytest.approx(NOISE_PX * np.sqrt(2), rel=0.15)
         assert abs(fit.baseline_m - np.linalg.norm(RIGHT_FROM_LEFT[:3, 3])) < 4.5 * fit.baseline_sigma_m
-    rms = np.sqrt(np.mean(np.square(off), axis=0))
-    assert (rms > 0.4).all() and (rms < 1.8).all()
+    assert (0.6 if seeds < 10 else 0.75) < np.sqrt(np.mean(np.square(off))) < (1.6 if seeds < 10 else 1.3)
 
 
 def test_stereo_agrees_with_opencv() -> None:
