@@ -15,7 +15,7 @@ from foveate_calibration.rigid import rotation_from
 from foveate_nodes.reconstruction import fitting, ply, voxels
 from foveate_nodes.reconstruction.cloud_map import CloudMap, as_message, select
 from foveate_nodes.reconstruction.errors import SurfaceError
-from foveate_nodes.reconstruction.merging import VoxelCloud, crowded, normals
+from foveate_nodes.reconstruction.merging import VoxelCloud, beside_mean, crowded, normals
 from foveate_nodes.reconstruction.mesh import mesh_of
 from foveate_nodes.reconstruction.messages import PointCloud
 
@@ -183,6 +183,14 @@ def test_flying_points_are_left_out() -> None:
     grown.add(cloud_of(np.concatenate([flat + 5e-4, [[0.01, 0.01, 0.9]]])))
     merged = grown.merged()
     assert len(merged) == 401 and crowded(merged, 2).sum() == 400
+
+
+def test_a_mean_over_neighbours_takes_those_that_are_there() -> None:
+    grown = VoxelCloud(1.0)
+    grown.add(cloud_of(np.array([[0.5, 0.5, 0.5], [1.5, 0.5, 0.5], [1.5, 1.5, 1.5], [9.5, 0.5, 0.5]])))
+    merged = grown.merged()
+    value = merged.point_m[:, 0]
+    np.testing.assert_allclose(beside_mean(merged, value), [3.5 / 3, 3.5 / 3, 3.5 / 3, 9.5], atol=1e-6)
 
 
 def test_a_point_that_is_no_number_is_refused() -> None:

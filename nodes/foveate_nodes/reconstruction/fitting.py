@@ -20,6 +20,7 @@ _SAMPLES = 200  # with 40 % strays, a clean sample of four is missed with a chan
 _MOST_JUDGED = 4_000  # points that judge a sample
 _HUBER = 1.345  # sigmas; 95 % as good as least squares where the noise is normal
 _STRAY = 4.0  # sigmas
+_ENOUGH = 1e-7  # metres or radians: a step this small ends an alignment
 _TO_SIGMA = 1.4826  # from a median of absolute values to a standard deviation
 
 
@@ -159,7 +160,7 @@ def align(
             raise SurfaceError("the surface does not hold the points in all six directions; align with more of it")
         step = -np.linalg.solve(scaled, slope.T @ (huber * residual) / scale) / scale
         pose = stepped(pose, step)
-        if np.abs(step).max() < 1e-9:
+        if np.abs(step).max() < _ENOUGH:
             break
     surface_from_points = transform(pose[:3, :3], pose[:3, 3] + center - pose[:3, :3] @ center)
     return surface_from_points, distance(points @ surface_from_points[:3, :3].T + surface_from_points[:3, 3])

@@ -148,6 +148,16 @@ def crowded(merged: Merged, least: int = 3, reach: int = 1) -> NDArray[np.bool_]
     return neighbours >= least
 
 
+def beside_mean(merged: Merged, value: Array, reach: int = 1) -> Array:
+    """The mean (V,) of `value` (V,) over each voxel and the filled ones within `reach`."""
+    total, count = np.zeros(len(merged)), np.zeros(len(merged))
+    for offset in voxels.around(reach):
+        at, there = voxels.find(merged.key, merged.key + voxels.step(offset))
+        total += np.where(there, value[at], 0.0)
+        count += there
+    return total / count
+
+
 def normals(merged: Merged, reach: int = 1) -> tuple[Array, Array]:
     """Unit normals (V x 3) toward the view, and how far the neighbours lie off their plane (V,), metres rms.
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from foveate_nodes.reconstruction import voxels
 from foveate_nodes.reconstruction.errors import SurfaceError
 from foveate_nodes.reconstruction.merging import Merged
+from foveate_nodes.reconstruction.mesh_field import sums
 
 Array = NDArray[np.float64]
 _CORNERS = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)])
@@ -64,21 +65,15 @@ def _field(merged: Merged, normal: Array, size_m: float, support: float) -> _Fie
     near = [voxels.step(offset) for offset in voxels.around(1)]
     cells = np.unique(np.concatenate([merged.key + step for step in near]))
     key = np.unique(np.concatenate([cells + voxels.step(tuple(corner)) for corner in _CORNERS.tolist()]))
-    place = voxels.unkeyed(key) * size_m
+    place: Array = voxels.unkeyed(key).astype(np.float64) * size_m
     total, weight = np.zeros(len(key)), np.zeros(len(key))
     sigma_m = np.sqrt(np.einsum("ij,ij->i", _along(merged.covariance_m2, normal), normal))
     trust = 1.0 / np.maximum(sigma_m, 1e-6) ** 2
     trust /= np.median(trust)
-    for offset in voxels.around(_REACH):
-        if max(offset) == _REACH:  # a corner has as many cubes on either side: -2, -1 | 0, 1
-            continue
-        at, there = voxels.find(merged.key, key + voxels.step(offset))
-        rows = np.flatnonzero(there)
-        at = at[rows]
-        apart = place[rows] - merged.point_m[at]
-        w = np.exp(-0.5 * (apart**2).sum(axis=1) / (support * size_m) ** 2) * np.minimum(trust[at], 4.0)
-        total[rows] += w * np.einsum("ij,ij->i", apart, normal[at])
-        weight[rows] += w
+    span = range(-_REACH, _REACH)  # a corner has as many cubes on either side: -2, -1 | 0, 1
+    columns = np.array([voxels.step((x, y, -_REACH)) for x in span for y in span], np.int64)
+    sums(key, place, merged.key, columns, 2 * _REACH, merged.point_m, np.ascontiguousarray(normal, np.float64),
+         np.minimum(trust, 4.0), support * size_m, total, weight)  # fmt: skip
     known = weight > _LEAST_WEIGHT
     return _Field(key[known], total[known] / weight[known])
 
