@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -29,9 +30,9 @@ from foveate_drivers.mirrors.sim import SimMirror
 
 
 @contextmanager
-def twin(clock: LiveClock | VirtualClock) -> Iterator[Bench[Mirror]]:
+def twin(clock: LiveClock | VirtualClock, axes: Literal[1, 2] = 2) -> Iterator[Bench[Mirror]]:
     def make() -> Mirror:
-        mirror = SimMirror()
+        mirror = SimMirror(axes=axes)
         mirror.uri = "sim:galvo"
         return mirror
 
@@ -68,6 +69,7 @@ def dac(port: str) -> Mirror:
 
 BENCHES = {
     "sim": lambda: twin(VirtualClock()),
+    "sim of one axis": lambda: twin(VirtualClock(), 1),
     "sim in real time": lambda: twin(LiveClock()),
     "mre2 pro": lambda: wired(Mre2Emulator(), mre2),
     "mre2 simple": lambda: wired(Mre2Emulator(), simple),

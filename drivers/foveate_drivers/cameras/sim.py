@@ -82,7 +82,7 @@ class SimCamera(Camera):
         distortion: tuple[float, ...] = (),
         tilt: tuple[float, ...] = (),
         misalignment: Annotated[float, Ge(0), Le(10)] = 0.0,
-        blur: Annotated[float, Unit("px"), Ge(0), Le(5)] = 0.6,
+        blur: Annotated[float, Unit("px"), Ge(0), Le(5)] = 0.8,
         seed: int = 1,
     ) -> None:
         """`field`: full horizontal angle of view; `offset`: a fixed camera's place along the rig's x. Before a bench:

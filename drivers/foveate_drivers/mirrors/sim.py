@@ -65,7 +65,7 @@ class SimMirror(Mirror):
         `deadline`: silence after which it parks, 0 = never; `rate`: most commands a second;
         `duty`: share of a second an axis may accelerate (heat), 1 = any; `misalignment`: of its true mirrors from the
         drawing, 1 = as machined; `jitter`: where it stands in an exposure; `drift`: at most so far the light wanders in
-        some `drift_time`, unseen by the readback; `ripple`: a periodic error, unseen too; `baseline`: a laser's mirror."""
+        some `drift_time`, unseen by the readback; `ripple`: a periodic error, unseen too; `baseline`: of one axis."""
         self.axes, self.limit_rad = axes, np.full(axes, limit)
         self._draw(spacing, camera_distance, baseline)
         self._imperfect = Imperfections(

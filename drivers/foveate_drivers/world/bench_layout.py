@@ -17,7 +17,7 @@ BACKDROP_ALBEDO = 0.05
 _PLATE_M = np.array([0.150, 0.180, 0.008])
 _BLOCK_M = 0.060
 _LASER_AT_M = 0.8  # where a laser usually stands beside the camera: no plate hides another from there either
-_TRIES = 400
+_TRIES = 60  # depths of one plate
 # the free form: capsules (both ends, radius), metres about its middle; the viewer is at -z
 _CAPSULES = np.array([
     [-0.045, 0.040, 0.000, 0.045, 0.040, 0.000, 0.032], [0.000, 0.030, 0.000, 0.010, -0.030, 0.005, 0.030],
@@ -44,16 +44,13 @@ def backdrop(depth_m: float) -> Array:
 def stations(seed: int, size_m: Array, center_m: Array, columns: int, rows: int) -> Layout:
     """A grid of plates at depths of their own, each with a block or a sphere; the free form nearest to the middle."""
     rng = np.random.default_rng((seed, 41))
-    pitch = size_m[:2] / (columns, rows)
-    plate = _PLATE_M * min(1.0, float((pitch / (_PLATE_M[:2] + 0.04)).min()))
-    cells = [(c, r) for r in range(rows) for c in range(columns)]
-    middle = min(cells, key=lambda cell: np.hypot(*((np.array(cell) + 0.5) * pitch - size_m[:2] / 2)))
-    places = _places(rng, cells, pitch, size_m, center_m, plate)
-    order = rng.permutation(len(cells))
+    places, plate = _places(rng, size_m, center_m, columns, rows)
+    middle = int(np.argmin([np.hypot(*(place - center_m)[:2]) for place in places]))
+    order = rng.permutation(len(places))
     table, parts = [backdrop(center_m[2] + size_m[2] / 2 + 0.3)], []
-    for number, (cell, place) in enumerate(zip(cells, places, strict=True)):
+    for number, place in enumerate(places):
         turn = rotation_from(np.append(rng.uniform(-0.12, 0.12, 2), rng.uniform(-0.05, 0.05)))
-        if cell == middle:
+        if number == middle:
             half = np.full(3, FREE_FORM_REACH_M)
             parts.append(Part("free form", "free_form", len(table), place, turn, 2 * half))
             table.append(solids.row(solids.BLEND, 0.7, place, turn, half))
@@ -86,26 +83,29 @@ def _station(
 
 
 def _places(
-    rng: np.random.Generator, cells: list[tuple[int, int]], pitch: Array, size_m: Array, center_m: Array, plate: Array
-) -> list[Array]:
-    """Middles of the plates' faces; a depth is drawn anew until nothing is hidden from the camera or the laser."""
-    tall = HEIGHTS_M[-1]
-    for _ in range(_TRIES):
+    rng: np.random.Generator, size_m: Array, center_m: Array, columns: int, rows: int
+) -> tuple[list[Array], Array]:
+    """Middles of the plates' faces, out to the volume's edges, and the plates' size.
+
+    A depth is drawn anew until nothing is hidden from the camera or the laser; in vain, the plates become smaller.
+    """
+    room = size_m[:2] / (columns, rows)
+    plate = _PLATE_M * min(1.0, float((room / (_PLATE_M[:2] + 0.03)).min()))
+    tall = min(HEIGHTS_M[-1], size_m[2] / 4)
+    while True:
+        across, down = ((np.arange(n) - (n - 1) / 2) / max(n - 1, 1) for n in (columns, rows))
+        cells = [np.array([x, y]) * (size_m[:2] - plate[:2] - 0.02) + center_m[:2] for y in down for x in across]
         places: list[Array] = []
         for cell in cells:
-            for _ in range(40):
-                xy = (np.array(cell) + 0.5) * pitch - size_m[:2] / 2 + center_m[:2]
-                z = center_m[2] + rng.uniform(-size_m[2] / 2 + tall, size_m[2] / 2 - 0.02)
-                place = np.append(xy, z)
+            for _ in range(_TRIES):
+                z = center_m[2] - size_m[2] / 2 + tall + (size_m[2] - tall - 0.02) * rng.beta(0.6, 0.6)
+                place = np.append(cell, z)
                 if all(_apart(place, other, plate) for other in places):
                     places.append(place)
                     break
-            else:
-                break
         if len(places) == len(cells):
-            return places
-        plate *= 0.99
-    return places  # a volume of an odd shape: what was found
+            return places, plate
+        plate = plate * 0.98
 
 
 def _apart(a: Array, b: Array, plate: Array) -> bool:

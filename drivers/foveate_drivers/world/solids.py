@@ -22,6 +22,7 @@ _BLEND_M = 0.03  # over how much the capsules melt into each other
 _CLOSE_M = 1e-7
 _NEAR_M = 2e-3  # from here Newton's method finds the surface
 _STEPS = 256
+_EXACT_M = 0.006  # further away a hollow has more than one foot of a perpendicular
 
 
 def row(
@@ -190,7 +191,8 @@ def normal(table: Any, k: int, capsules: Any, x: float, y: float, z: float) -> A
 
 @numba.njit(cache=True, nogil=True)
 def distance(table: Any, k: int, capsules: Any, x: float, y: float, z: float) -> float:
-    """Signed metres from a point to a solid's surface, outside positive; the blend's exact within 20 mm of it."""
+    """Signed metres from a point to a solid's surface, outside positive; to the blend exact within 5 mm, further away
+    a lower bound."""
     kind = int(table[k, KIND])
     px, py, pz = x - table[k, PLACE], y - table[k, PLACE + 1], z - table[k, PLACE + 2]
     if kind == SPHERE:
@@ -209,7 +211,7 @@ def distance(table: Any, k: int, capsules: Any, x: float, y: float, z: float) ->
 def _blend_distance(capsules: Any, px: float, py: float, pz: float) -> float:
     """To the foot of the perpendicular: again and again onto the tangent plane of where it is thought to be."""
     value, gx, gy, gz = _blend(capsules, px, py, pz)
-    if abs(value) > 0.02:
+    if abs(value) > _EXACT_M:
         return value
     sign = 1.0 if value > 0 else -1.0
     x, y, z = px, py, pz
