@@ -214,6 +214,13 @@ def test_the_cloud_node_tells_at_its_pace_and_goes_on_after_a_restart() -> None:
     assert len(one.point_m) >= 5 * 20  # voxels of 1 mm along 20 mm, five profiles 1 mm apart
 
 
+def test_a_cloud_that_hardly_grew_is_not_given_out_again() -> None:
+    flat = np.column_stack([np.random.default_rng(1).uniform(0, 0.02, (1000, 2)), np.ones(1000)])
+    node = CloudMap(neighbours=0)
+    told = [node.step(cloud_of(points, t_ns=k * 10**9)) for k, points in enumerate((flat, flat[:40], flat[:40]))]
+    assert [message is not None for message in told] == [True, False, True]  # 4 %, then 8 % more
+
+
 # --- mesh
 
 
