@@ -174,11 +174,7 @@ class Bench:
 
     def _seen(self, eye: Eye, layout: Layout, angle: Array, pixels: NDArray[np.int32], placement: int | None) -> _Seen:
         pose = eye.camera.rig_from_virtual(angle)
-        toward = layout.table[:, solids.CENTER : solids.CENTER + 3] - pose[:3, 3]
-        away, reach = np.linalg.norm(toward, axis=1), layout.table[:, solids.REACH]
-        with np.errstate(invalid="ignore"):
-            off = np.arccos(np.clip(toward @ pose[:3, 2] / away, -1, 1)) - np.arcsin(np.clip(reach / away, 0, 1))
-        some = np.flatnonzero((off <= eye.half_view_rad) | (reach >= away))
+        some = _in_view(layout.table, pose, eye.normalised, pixels)
         count = len(pixels)
         points, normals = np.zeros((count, 3)), np.zeros((count, 3))
         albedo, on = np.zeros(count), np.empty(count, np.int64)
@@ -251,6 +247,18 @@ class _Seen:
     albedo: Array
     on: NDArray[np.int64]  # which solid, -1 = none
     dim: Array  # grey level without a laser
+
+
+def _in_view(table: Array, pose: Array, normalised: Array, pixels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Which solids may be seen by the pixels: those whose spheres reach into the upright box around them."""
+    place = (table[:, solids.CENTER : solids.CENTER + 3] - pose[:3, 3]) @ pose[:3, :3]
+    (top, left), (bottom, right) = pixels.min(axis=0), pixels.max(axis=0)
+    corners = np.arctan(normalised[[top, top, bottom, bottom], [left, right, left, right]])
+    low, high = corners.min(axis=0) - 1e-3, corners.max(axis=0) + 1e-3
+    away = np.hypot(place[:, :2], place[:, 2:])
+    reach = table[:, solids.REACH, None]
+    turn, half = np.arctan2(place[:, :2], place[:, 2:]), np.arcsin(np.clip(reach / away, 0, 1))
+    return np.flatnonzero(((turn + half >= low) & (turn - half <= high) | (reach >= away)).all(axis=1))
 
 
 def _shade(cosine: Array | float) -> Array | float:

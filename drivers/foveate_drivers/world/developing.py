@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
 def developed(image: Any, falloff: Any, noise: Any, scale: float, gain: float, per_level: float, read: float) -> Any:
     """8-bit picture (H x W) of grey levels (float32); `per_level`: electrons of one, `read`: noise in electrons."""
     out = np.empty(image.shape, np.uint8)

@@ -31,8 +31,6 @@ class Eye:
         self.tilt = tilt_matrix(lens)
         self.dim: dict[tuple[int, ...], NDArray[np.float32]] = {}  # a few pictures without a laser
         self.printed: tuple[int, NDArray[np.uint8]] | None = None  # the last board, as sharp as it is seen
-        corner = self.normalised[[0, 0, -1, -1], [0, -1, 0, -1]]
-        self.half_view_rad = float(np.arctan(np.linalg.norm(corner, axis=1)).max())
 
 
 def normalised(lens: Lens) -> Array:

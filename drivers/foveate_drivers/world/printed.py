@@ -7,7 +7,7 @@ from typing import Any
 import numba
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def printed_light(normalised: Any, to_texture: Any, texture: Any, levels: Any, out: Any) -> None:
     """Grey levels (H x W, float32) of `texture` (uint8) through a homography from where each pixel looks (H x W x 2).
 

@@ -37,7 +37,7 @@ def row(
     return made
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _inward(table: Any, k: int, x: float, y: float, z: float) -> Any:
     """A direction of the rig in the solid's axes."""
     return (
@@ -47,7 +47,7 @@ def _inward(table: Any, k: int, x: float, y: float, z: float) -> Any:
     )
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _outward(table: Any, k: int, x: float, y: float, z: float) -> Any:
     """A direction of the solid's axes in the rig."""
     return (
@@ -57,7 +57,7 @@ def _outward(table: Any, k: int, x: float, y: float, z: float) -> Any:
     )
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _from_capsule(c: Any, k: int, x: float, y: float, z: float) -> Any:
     """The shortest way from a capsule's middle line to a point."""
     ax, ay, az = c[k, 3] - c[k, 0], c[k, 4] - c[k, 1], c[k, 5] - c[k, 2]
@@ -67,7 +67,7 @@ def _from_capsule(c: Any, k: int, x: float, y: float, z: float) -> Any:
     return dx - along * ax, dy - along * ay, dz - along * az
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _blend_value(capsules: Any, x: float, y: float, z: float) -> float:
     """The smooth union of capsules (rows of both ends and the radius) at a point of its own frame."""
     value = 1e9
@@ -82,7 +82,7 @@ def _blend_value(capsules: Any, x: float, y: float, z: float) -> float:
     return value
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _blend(capsules: Any, x: float, y: float, z: float) -> Any:
     """Value and gradient of the same."""
     value, gx, gy, gz = 1e9, 0.0, 0.0, 1.0
@@ -100,7 +100,17 @@ def _blend(capsules: Any, x: float, y: float, z: float) -> Any:
     return value, gx, gy, gz
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _slab(p: float, q: float, half: float, near: float, far: float) -> Any:
+    """Where a ray (place p, speed q) is between -half and half, and between `near` and `far`."""
+    if abs(q) < 1e-15:
+        return (near, far) if abs(p) <= half else (FAR_M, -FAR_M)
+    inverse = 1.0 / q
+    a, b = (-half - p) * inverse, (half - p) * inverse
+    return max(near, min(a, b)), min(far, max(a, b))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def hit(table: Any, k: int, capsules: Any, o: Any, d: Any) -> float:
     """How far along a ray (origin, unit direction) a solid begins; FAR_M where it does not."""
     kind = int(table[k, KIND])
@@ -122,19 +132,13 @@ def hit(table: Any, k: int, capsules: Any, o: Any, d: Any) -> float:
     if kind == PLANE:
         t = -z / w if w != 0.0 else FAR_M
         return t if t > 0 else FAR_M
-    near, far = -FAR_M, FAR_M
-    for p, q, h in ((x, u, table[k, HALF]), (y, v, table[k, HALF + 1]), (z, w, table[k, HALF + 2])):
-        if abs(q) < 1e-15:
-            if abs(p) > h:
-                return FAR_M
-            continue
-        inverse = 1.0 / q
-        a, b = (-h - p) * inverse, (h - p) * inverse
-        near, far = max(near, min(a, b)), min(far, max(a, b))
+    near, far = _slab(x, u, table[k, HALF], -FAR_M, FAR_M)
+    near, far = _slab(y, v, table[k, HALF + 1], near, far)
+    near, far = _slab(z, w, table[k, HALF + 2], near, far)
     return near if 0 < near <= far else FAR_M
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _walk(table: Any, k: int, capsules: Any, r: Any, d: Any, t: float, end: float) -> float:
     x, y, z = _inward(table, k, r[0], r[1], r[2])
     u, v, w = _inward(table, k, d[0], d[1], d[2])
@@ -152,7 +156,7 @@ def _walk(table: Any, k: int, capsules: Any, r: Any, d: Any, t: float, end: floa
     return FAR_M
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _newton(capsules: Any, o: Any, d: Any, t: float) -> float:
     """The blend's surface just ahead on a ray; -1 where the ray grazes, or leaves."""
     for _ in range(6):
@@ -166,7 +170,7 @@ def _newton(capsules: Any, o: Any, d: Any, t: float) -> float:
     return -1.0
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def normal(table: Any, k: int, capsules: Any, x: float, y: float, z: float) -> Any:
     """The outward unit normal at a point of a solid's surface."""
     kind = int(table[k, KIND])
@@ -189,7 +193,7 @@ def normal(table: Any, k: int, capsules: Any, x: float, y: float, z: float) -> A
     return _outward(table, k, 0.0, 0.0, np.sign(pz))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def distance(table: Any, k: int, capsules: Any, x: float, y: float, z: float) -> float:
     """Signed metres from a point to a solid's surface, outside positive; to the blend exact within 5 mm, further away
     a lower bound."""
@@ -207,7 +211,7 @@ def distance(table: Any, k: int, capsules: Any, x: float, y: float, z: float) ->
     return float(outside + min(max(a, max(b, c)), 0.0))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _blend_distance(capsules: Any, px: float, py: float, pz: float) -> float:
     """To the foot of the perpendicular: again and again onto the tangent plane of where it is thought to be."""
     value, gx, gy, gz = _blend(capsules, px, py, pz)
@@ -223,7 +227,7 @@ def _blend_distance(capsules: Any, px: float, py: float, pz: float) -> float:
     return float(sign * np.sqrt((px - x) ** 2 + (py - y) ** 2 + (pz - z) ** 2))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def nearest(table: Any, capsules: Any, some: Any, o: Any, d: Any) -> Any:
     """(index, metres) of the first of `some` solids on a ray; (-1, FAR_M) where there is none."""
     first, found = FAR_M, -1
@@ -234,7 +238,7 @@ def nearest(table: Any, capsules: Any, some: Any, o: Any, d: Any) -> Any:
     return found, first
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def distances(table: Any, capsules: Any, points: Any, out: Any, index: int) -> None:
     """Signed metres (N,) of points (N x 3) to the nearest solid, or to one (`index` >= 0)."""
     for i in range(len(points)):
@@ -245,7 +249,7 @@ def distances(table: Any, capsules: Any, points: Any, out: Any, index: int) -> N
         out[i] = least
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def hits(table: Any, capsules: Any, origins: Any, rays: Any, found: Any, far: Any) -> None:
     """Index and metres of the first solid on each ray (N x 3 both, unit)."""
     some = np.arange(len(table))

@@ -21,13 +21,13 @@ PLANE, SOURCE, ALONG, AHEAD, FAN, WAIST, WAIST_AT, RAYLEIGH, LEVEL = 0, 4, 7, 10
 BEAM = 18
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _thickness(beam: Any, r: float) -> float:
     off = (r - beam[WAIST_AT]) / beam[RAYLEIGH]
     return float(beam[WAIST] * np.sqrt(1.0 + off * off))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _project(lens: Any, tilt: Any, x: float, y: float) -> Any:
     """The pixel of a normalised image point, by the model of `Lens`."""
     r2 = x * x + y * y
@@ -42,7 +42,7 @@ def _project(lens: Any, tilt: Any, x: float, y: float) -> Any:
     return u * lens[0] + lens[2], v * lens[1] + lens[3]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def near_sheet(table: Any, beam: Any) -> Any:
     """Indices of the solids that the sheet may touch."""
     keep = np.zeros(len(table), np.bool_)
@@ -54,7 +54,7 @@ def near_sheet(table: Any, beam: Any) -> Any:
     return np.flatnonzero(keep)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def mark(
     table: Any, capsules: Any, some: Any, beam: Any, camera: Any, lens: Any, tilt: Any, fan: Any, mask: Any
 ) -> None:
@@ -94,7 +94,7 @@ def mark(
                 _fill(mask, spot[now, k, 0], spot[now, k, 1], spot[1 - now, k, 0], spot[1 - now, k, 1], 1.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _fill(mask: Any, u0: float, v0: float, u1: float, v1: float, around: float) -> None:
     """Set the rectangle around two pixels, unless they are far apart: there the surface is seen edge on."""
     height, width = mask.shape
@@ -106,7 +106,7 @@ def _fill(mask: Any, u0: float, v0: float, u1: float, v1: float, around: float) 
             mask[y, x] = 1
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def marked(mask: Any) -> Any:
     """Rows and columns (N x 2) of the marked pixels."""
     height, width = mask.shape
@@ -124,7 +124,7 @@ def marked(mask: Any) -> Any:
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def see(
     table: Any, capsules: Any, some: Any, pixels: Any, normalised: Any, pose: Any, printed: Any, texture: Any,
     ink: Any, points: Any, normals: Any, albedo: Any, on: Any,
@@ -158,7 +158,7 @@ def see(
             albedo[i] = ink[0] + ink[1] * _lookup(texture, a, b)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _lookup(texture: Any, a: float, b: float) -> float:
     """A texture between its pixels; beyond its edge as at the edge."""
     height, width = texture.shape
@@ -170,7 +170,7 @@ def _lookup(texture: Any, a: float, b: float) -> float:
     return float(top + t * (bottom - top))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def lit(
     table: Any, capsules: Any, some: Any, beam: Any, pixels: Any, points: Any, normals: Any, albedo: Any, on: Any,
     light: Any,
@@ -204,7 +204,7 @@ def lit(
             light[pixels[i, 0], pixels[i, 1]] = level
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def gather(light: Any, taps: Any, pixels: Any, points: Any, on: Any, grain: Any, per_m: float, shift: Any,
            share: float, out: Any) -> None:  # fmt: skip
     """Add `share` of the stripe, blurred by the lens (`taps`, 1-D) and speckled, to `out` (H x W).
@@ -234,7 +234,7 @@ def gather(light: Any, taps: Any, pixels: Any, points: Any, on: Any, grain: Any,
         out[y, x] += share * total * grain[v & (grain.shape[0] - 1), u & (grain.shape[1] - 1)]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def clear(light: Any, pixels: Any) -> None:
     """Set the pixels to 0."""
     for i in range(len(pixels)):
