@@ -49,6 +49,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
-    if 0 < len(names) <= 8:
-        return f"; known: {', '.join(names)}"
-    return ""
+    return f"; known: {', '.join(names)}" if 0 < len(names) <= 8 else ""

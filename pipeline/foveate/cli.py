@@ -28,10 +28,12 @@ _EXAMPLES = """examples:
   foveate why aim                                what a node of a live run waits for
 """
 _EXTENSIONS = {  # what comes with foveate, but not from this package; an entry point carries no help
+    "calibrate": "cameras, mirrors, lasers and whole rigs, from images or recordings of a board, with a report",
     "devices": "what is connected or emulated, its settings and a test grab; conformance of your own device",
     "emulate": "devices on real wires with no hardware: mirrors, cameras, lasers, event streams, a whole rig",
     "log": "look inside recordings, compare, cut, mend and trade them",
     "train": "train the networks of the wide-area search",
+    "turntable": "the geometry of a turntable scan, from pictures of its markers and of the stripe",
 }
 
 

@@ -5,7 +5,7 @@ FoveateError
 ├── NodeFailed            a node raised: names the node, the message it worked on, the cause
 ├── RecordingError        a recording that cannot be read or written
 │   └── NotOurs           a file that foveate did not record
-├── EndOfStream           a source has nothing more to give (not a failure)
+├── EndOfStream           a source has nothing more to give, or a node has done what the run was for
 └── DeviceError           names the device, the operation and the way out
     ├── NotFound
     ├── Busy
@@ -74,7 +74,7 @@ class NotOurs(RecordingError):
 
 
 class EndOfStream(FoveateError):
-    """A source has nothing more to give."""
+    """A source has nothing more to give; of another node: the run has done what it was for, and ends."""
 
 
 class DeviceError(FoveateError):

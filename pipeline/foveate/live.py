@@ -201,6 +201,8 @@ class LiveExecutor:
                     continue
                 station.stats.state, station.stats.begun_ns = "working", self._clock.now_ns()
                 self._finish(station, taken, station.run(taken.arguments))
+            except EndOfStream:  # nothing more to do: then the run is over
+                self._sources_stop.set()
             except Exception as error:
                 if not self._survived(station, taken, error):
                     break

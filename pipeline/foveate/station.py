@@ -119,7 +119,7 @@ class Station:
         return arguments
 
     def run(self, arguments: dict[str, Any]) -> list[tuple[str, Message]]:
-        """One step. Raises NodeFailed; EndOfStream passes through for a source."""
+        """One step. Raises NodeFailed; EndOfStream passes through."""
         result = self.node.step(**arguments)  # type: ignore[attr-defined]
         if result is None:
             return []

@@ -43,6 +43,7 @@ class VirtualExecutor:
         self._places: dict[str, Place] = {}
         self._blocked: list[Place] = []
         self._at = (0, 0)
+        self._over = False  # a node that is no source has nothing more to do
 
     def execute(self, made: Mapping[str, Station], duration_ns: int | None, stop: threading.Event) -> str:
         """See Executor.execute."""
@@ -66,7 +67,7 @@ class VirtualExecutor:
             place.station.run(taken.arguments)
 
     def _loop(self, duration_ns: int | None, stop: threading.Event) -> str:
-        while self._more():
+        while self._more() and not self._over:
             if stop.is_set():
                 return "signal"
             t_ns, _, _, action, place = heapq.heappop(self._events)
@@ -127,6 +128,7 @@ class VirtualExecutor:
     def _end(self, place: Place) -> None:
         place.finished = True
         place.station.stats.state = "finished"
+        self._over |= not place.station.is_source
 
     def _try(self, place: Place) -> None:
         """Start a step if the node is free and its inputs are there."""

@@ -49,9 +49,7 @@ class Item:
         """The value without places."""
         if isinstance(self.value, dict):
             return {key: item.plain() for key, item in self.value.items()}
-        if isinstance(self.value, list):
-            return [item.plain() for item in self.value]
-        return self.value
+        return [item.plain() for item in self.value] if isinstance(self.value, list) else self.value
 
     @property
     def shown(self) -> str:
@@ -200,9 +198,7 @@ def plain_scalar(text: str) -> Any:
         return int(text)
     if _OTHER_INT.fullmatch(text):
         return int(text, 0)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    return text
+    return float(text) if _FLOAT.fullmatch(text) else text
 
 
 def clip(value: object, length: int = 60) -> str:

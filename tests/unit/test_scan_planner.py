@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from foveate.errors import StateError
+from foveate.errors import EndOfStream, StateError
 from foveate.messages import Frame, Gaze, MirrorState, Stamp
 from foveate_calibration.document import Calibration, RigCalibration
 from foveate_calibration.galvanometer import Galvanometer
@@ -238,6 +238,7 @@ class Bench:
         self.reasons: list[str] = []
         self.exposed: list[tuple[int, Array, Array, bool]] = []
         self.stripe: Stripe | None = None
+        self.over = False  # the planner has ended the run
         self.rows = surface(lambda x, y: np.full_like(x, 2.0))
 
     def run(self, frames: int, calibration: RigCalibration | None = None, from_seq: int = 0) -> None:
@@ -253,7 +254,11 @@ class Bench:
                     self.at[name] = gaze.angle_rad
                     self.moves.remove((start, name, gaze))
             self.exposed.append((t_ns, self.at["view"], self.at["light"], smeared))
-            self._arrive(seq, t_ns, smeared, calibration)
+            try:
+                self._arrive(seq, t_ns, smeared, calibration)
+            except EndOfStream:
+                self.over = True
+                return
 
     def _arrive(self, seq: int, t_ns: int, smeared: bool, calibration: RigCalibration | None) -> None:
         seen = self.board is not None and self.board(t_ns, self.at["view"])
@@ -282,9 +287,10 @@ def test_mirrors_rest_in_every_exposure_that_counts() -> None:
     assert smeared <= 2 * views
 
 
-def test_a_scan_ends_and_says_so_once() -> None:
+def test_a_scan_ends_says_so_once_and_ends_the_run() -> None:
     bench = Bench(planner(boards=0))
     bench.run(2500)
+    assert bench.over
     assert bench.reasons.count("done") == 2 and bench.reasons[-1] == "done"  # one for each mirror
     assert np.array_equal(bench.at["view"], np.zeros(2)) and not bench.moves
     assert set(bench.reasons) <= {"coarse", "fine", "hold", "done"}

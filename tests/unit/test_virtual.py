@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveate.errors import FoveateError
+from foveate.errors import EndOfStream, FoveateError
 from foveate.messages import ProbabilityMap
 from foveate.node import Node
 from foveate.queues import Policy
-from foveate.run import Result, Run
+from foveate.run import ExecutorName, Result, Run
 from tests.conftest import Collect, MemoryRecorder, Numbers, Pass, graph_of, number, value_of
 
 
@@ -44,6 +44,24 @@ def test_time_ends_at_the_duration() -> None:
     sink = Collect()
     result = run({"a": Numbers(count=10**9, period_ns=10), "sink": sink}, ["a.out -> sink.value"], duration=1000)
     assert (result.stopped_by, result.duration_ns, len(sink.got)) == ("duration", 1000, 101)
+
+
+class Enough(Pass):
+    """Passes numbers on, and has done what the run was for at 7."""
+
+    def step(self, value: ProbabilityMap) -> ProbabilityMap:
+        if value_of(value) > 7:
+            raise EndOfStream
+        return super().step(value)
+
+
+@pytest.mark.parametrize("executor", ["virtual", "live"])
+def test_a_node_that_has_done_what_the_run_was_for_ends_it(executor: ExecutorName) -> None:
+    sink = Collect()
+    nodes = {"a": Numbers(count=10**9, period_ns=100_000), "enough": Enough(), "sink": sink}
+    graph = graph_of(nodes, ["a.out -> enough.value fifo(64)", "enough.out -> sink.value fifo(64)"], {})
+    result = Run(graph, executor, replace=nodes).execute(60_000_000_000)
+    assert (result.stopped_by, result.balanced, sink.got) == ("end", True, list(range(8)))
 
 
 class Feedback(Node):

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
-from foveate.errors import StateError
+from foveate.errors import EndOfStream, StateError
 from foveate.messages import Frame, Gaze, Stamp
 from foveate.node import Node, Problem, Unit
 from foveate_calibration.document import RigCalibration
@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 
 _KEPT = 32  # looks whose frames and stripes may still come
 _ALIVE = 0.45  # of a mirror's deadline: after so long without a command it is told again where to be
+_FLUSHED = 30  # frames after the scan's end until the run is over: what was seen last is worked on by then
 _THINNED = 16  # rows and columns of a frame that stand for its brightness
 
 
@@ -36,7 +37,8 @@ class ScanPlanner(Node):
 
     The scan goes view by view: planes of light `coarse` times `pitch` apart, then planes `pitch` apart beside those in
     which the stripe had at least `rows` points. Both mirrors move between exposures, in step with the slower one. The
-    last message has the reason "done". What is thinner than the coarse planes are apart may be missed.
+    last message has the reason "done", and then the run is over. What is thinner than the coarse planes are apart may
+    be missed.
     """
 
     cost_ns = 100_000
@@ -72,7 +74,7 @@ class ScanPlanner(Node):
         self._told_ns = [-(1 << 62), -(1 << 62)]
         self._given: list[tuple[int, str, tuple[int, int]]] = []  # mid-exposure, reason and key of the last looks
         self._wait = 0
-        self._over = False
+        self._over, self._after = False, 0  # and frames since
 
     @classmethod
     def check(cls, *, volume: tuple[float, ...] = (), **_: object) -> Iterator[Problem]:
@@ -87,6 +89,9 @@ class ScanPlanner(Node):
     ) -> Mapping[str, Gaze] | None:
         self._learn(strobe, stripe)
         if self._over:
+            self._after += 1
+            if self._after > _FLUSHED:
+                raise EndOfStream
             return None
         if self._scan is None and (calibration is not None or self._boards == 0):
             self._begin(calibration)
@@ -176,7 +181,7 @@ class ScanPlanner(Node):
         return gazes or None
 
     def state_dict(self) -> Any:
-        names = ("_angles", "_told_ns", "_given", "_wait", "_over")
+        names = ("_angles", "_told_ns", "_given", "_wait", "_over", "_after")
         own = {name: getattr(self, name) for name in names}
         return {"own": own, "tour": state_of(self._tour), "scan": state_of(self._scan)}
 
