@@ -287,5 +287,5 @@ def test_a_real_box_is_square(shared_data: Path, tmp_path: Path, capsys: pytest.
     def degrees(one: fitting.Plane, other: fitting.Plane) -> float:
         return float(np.degrees(np.arccos(abs(one.normal @ other.normal))))
 
-    assert degrees(a, b) > 88 and degrees(a, up) > 85 and degrees(b, up) > 87 and degrees(up, floor) < 2
+    assert degrees(a, b) > 88 and degrees(a, up) > 85 and degrees(b, up) > 87 and degrees(up, floor) < 3
     assert a.sigma_m < 3e-4 and b.sigma_m < 3e-4 and floor.sigma_m < 1e-3

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         epilog="examples:\n"
         "  foveate turntable --lens calibration4.yaml --plane LaserPlane4.npy --size 640x480 \\\n"
         "      --axes x,-y,-z --output bench.yaml\n"
-        "  foveate run turntable --set images=DataOffline --set calibration=bench.yaml",
+        "  foveate run turntable --data . --set images=$PWD/DataOffline --set calibration=$PWD/bench.yaml",
     )  # fmt: skip
     parser.add_argument("--lens", type=Path, required=True, metavar="FILE.yaml")
     parser.add_argument("--plane", type=Path, required=True, metavar="FILE.npy")
