@@ -16,6 +16,7 @@ _MARGIN_PX = 11.0  # to the nearest edge: the reach of the detector's filters fo
 _FEWEST = 12
 _CLEAR_PX = 14.0  # corners nearer to the stripe than this are pulled by its light
 _MOST_SATURATED = 0.5
+_LEAST_SPREAD = 0.05  # of points across their longest direction, by that along it
 _OFF_LINE_PX = 1.5  # speckle and the bend of a real board stay below
 _PAIRS = 60  # with half of the points astray, one pair in four is good
 
@@ -37,7 +38,7 @@ def scanner_view(
     ids, pixels = found
     clear = _clear_of(pixels, stripe_px)
     view = BoardView(board.points_m[ids[clear]], pixels[clear])
-    if len(view.pixel) < 6:
+    if len(view.pixel) < 6 or _on_a_row(view.board_m):
         return None
     if len(stripe_px):
         on_board, _ = board_points(view, stripe_px)
@@ -48,6 +49,12 @@ def scanner_view(
                 "lower the laser's power or the exposure"
             )
     return with_stripe_on_board(view, board, stripe_px[~clipped], margin_px)
+
+
+def _on_a_row(board_m: Array) -> bool:
+    """Whether points (N x 3) of a board lie (nearly) in one row: they say nothing of how it is tilted."""
+    spreads = np.linalg.svd(board_m[:, :2] - board_m[:, :2].mean(axis=0), compute_uv=False)
+    return bool(spreads[1] < _LEAST_SPREAD * spreads[0])
 
 
 def with_stripe_on_board(view: BoardView, board: Board, stripe_px: Array, margin_px: float = _MARGIN_PX) -> BoardView:
@@ -65,7 +72,7 @@ def with_stripe_on_board(view: BoardView, board: Board, stripe_px: Array, margin
 def _on_line(points: Array, px_per_m: float) -> NDArray[np.bool_]:
     """Which points (N x 2) are on the one straight line that a plane of light leaves on a flat board.
 
-    The line through two of the points that most others are near (RANSAC, Fischler and Bolles 1981); the pairs are fixed.
+    The line through two points that most others are near (RANSAC, Fischler and Bolles 1981), from a fixed seed.
     """
     rng, best = np.random.default_rng(0), np.zeros(len(points), np.bool_)
     for _ in range(_PAIRS):

@@ -31,6 +31,7 @@ LENS_SHARE, CENTER_PX, DISTORTION = 0.02, 30.0, 0.3  # of the focal length, of t
 _HUBER = (300.0, 30.0, 2.5)  # sigmas; first nearly everything is believed, for the drawing may be off by 100 px
 _FEWEST_PLACEMENTS, _FEWEST_VIEWS, _LEAST_TILT_RAD = 4, 12, 0.1
 _HOLD_OUT = 5  # every fifth view of a placement is kept for the judgement
+_STRAY_SIGMAS = 8.0  # of a corner's noise: a marker's edge was taken for a corner
 _STRAY_PX = 5.0  # median distance to the nearest pose: distortion that is still unknown stays below
 _MOST_OFF = 6.0  # median residual of a view, in sigmas, beyond which it is left out
 
@@ -46,6 +47,7 @@ class RigFit:
     floor_px: float  # what their root mean square would be with a perfect model: the noise of corners and of readings
     in_image: Array  # K x 2, the same without the part that the errors of each image's readings explain
     in_image_floor_px: float
+    strays: int  # corners of them that were found in the wrong place, and are left out of this
     stripe_m: Array  # distances of held-out stripe points from the laser's plane, metres
 
     @property
@@ -257,20 +259,25 @@ def _believable(problem: RigProblem, views: Sequence[BoardView]) -> list[BoardVi
     return found
 
 
-def judge(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, float, Array, float, Array]:
+def judge(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, float, Array, float, int, Array]:
     """Views the fit has not seen: what RigFit tells of them, from `held_out` on."""
-    sigma = problem.noise.corner_px
+    sigma, strays = problem.noise.corner_px, 0
     raw, raw_floor, own, own_floor, distances = [np.zeros((0, 2))], [0.0], [np.zeros((0, 2))], [0.0], [np.zeros(0)]
     for view in views:
         block = problem.block(view)
         corners = 2 * len(view.pixel)
         assert block.by_nuisance is not None
         nuisance, residual = block.by_nuisance[:corners], block.residual[:corners]
-        gain = np.linalg.solve(nuisance.T @ nuisance + np.eye(nuisance.shape[1]), nuisance.T)
+        for _ in range(2):  # once more without corners that were found in the wrong place
+            gain = np.linalg.solve(nuisance.T @ nuisance + np.eye(nuisance.shape[1]), nuisance.T)
+            left = residual - nuisance @ (gain @ residual)
+            good = np.repeat(np.linalg.norm(left.reshape(-1, 2), axis=1) < _STRAY_SIGMAS, 2)
+            nuisance, residual = nuisance[good], residual[good]
         raw.append(residual.reshape(-1, 2) * sigma)
-        own.append((residual - nuisance @ (gain @ residual)).reshape(-1, 2) * sigma)
-        raw_floor.append((corners + float((nuisance**2).sum())) * sigma**2)
-        own_floor.append((corners - float(np.einsum("ij,ji->", nuisance, gain))) * sigma**2)
+        own.append(left[good].reshape(-1, 2) * sigma)
+        strays += (corners - len(residual)) // 2
+        raw_floor.append((len(residual) + float((nuisance**2).sum())) * sigma**2)
+        own_floor.append((len(residual) - nuisance.shape[1]) * sigma**2)
         if problem.laser is not None and view.stripe_px is not None and view.laser_rad is not None:
             pose = problem.rig_from_board[view.placement]
             assert view.angle_rad is not None
@@ -278,8 +285,8 @@ def judge(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, float
             plane = problem.laser.plane(view.laser_rad)
             distances.append(points @ plane[:3] - plane[3])
     count = max(sum(2 * len(part) for part in raw), 1)
-    floors = [float(np.sqrt(sum(part) / count)) for part in (raw_floor, own_floor)]
-    return np.concatenate(raw), floors[0], np.concatenate(own), floors[1], np.concatenate(distances)
+    floors = [float(np.sqrt(max(sum(part), 0.0) / count)) for part in (raw_floor, own_floor)]
+    return np.concatenate(raw), floors[0], np.concatenate(own), floors[1], strays, np.concatenate(distances)
 
 
 def _renumbered(views: Sequence[BoardView]) -> list[BoardView]:

@@ -12,6 +12,7 @@ from foveate_calibration.procedures.rig import RigFit
 from foveate_calibration.steered_camera import SteeredCamera
 
 CAMERA, LASER = "camera", "laser"
+_BELIEVED = 0.3  # least weight of a corner that counts: it is within 8 sigmas
 
 
 def rig_document(fit: RigFit, origin: Mapping[str, str], camera: SteeredCamera | None = None) -> Calibration:
@@ -20,12 +21,13 @@ def rig_document(fit: RigFit, origin: Mapping[str, str], camera: SteeredCamera |
     models: dict[str, Model] = {CAMERA: camera or problem.camera}
     if problem.laser is not None:
         models[LASER] = problem.laser
-    corners = np.concatenate(
-        [r[: 2 * len(v.pixel)] for v, r in zip(problem.views, fit.solution.residuals, strict=True)]
-    )
+    parts = zip(problem.views, fit.solution.residuals, fit.solution.weights, strict=True)
+    pairs = [(r[: 2 * len(v.pixel)], w[: 2 * len(v.pixel)] > _BELIEVED) for v, r, w in parts]
+    corners = np.concatenate([residual[believed] for residual, believed in pairs])
+    strays = sum(int((~believed).sum()) // 2 for _, believed in pairs)
     residuals = {
-        "corner_px": {**_spread(corners * noise.corner_px), "noise": noise.corner_px},
-        "held_out_px": {**_spread(fit.held_out), "floor": fit.floor_px},
+        "corner_px": {**_spread(corners * noise.corner_px), "noise": noise.corner_px, "strays": float(strays)},
+        "held_out_px": {**_spread(fit.held_out), "floor": fit.floor_px, "strays": float(fit.strays)},
         "held_out_in_image_px": {**_spread(fit.in_image), "floor": fit.in_image_floor_px},
         "camera_reading_rad": {"noise": noise.camera_rad},
     }
