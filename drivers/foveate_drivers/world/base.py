@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
-import cv2
 import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
@@ -21,11 +20,11 @@ from foveate.messages import Objects, Stamp
 from foveate.node import Unit
 from foveate_calibration.pinhole import Pinhole
 from foveate_drivers.world.beam import Light
-from foveate_drivers.world.scene import Pixels, Scene
 
 if TYPE_CHECKING:
     from foveate_drivers.world.bench import Bench
     from foveate_drivers.world.eye import Eye
+    from foveate_drivers.world.scene import Pixels, Scene
 
 Array = NDArray[np.float64]
 _SMEAR_PX = 0.25  # movement in the exposure below which one rendering is exact enough
@@ -235,14 +234,9 @@ class World(TruthSource):
         t_s = self.time_s(middle_ns)
         if parts == 1:
             return self._plane(view, angles[0], t_s)
-        total: NDArray[np.float32] | None = None
-        for angle in angles:
-            image = self._plane(view, angle, t_s)
-            if total is None:
-                total = np.zeros(image.shape, np.float32)
-            cv2.accumulate(image, total)
-        assert total is not None
-        return cv2.convertScaleAbs(total, alpha=1.0 / parts)  # type: ignore[return-value]
+        from foveate_drivers.world.scene import averaged
+
+        return averaged(self._plane(view, angle, t_s) for angle in angles)
 
     def _plane(self, view: View, angle_rad: Array, t_s: float) -> Pixels:
         image_from_plane = view.pinhole.image_from_plane(view.camera_from_rig(angle_rad), self.range_m)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -44,6 +45,19 @@ class Scene(Protocol):
 
     def render(self, image_from_plane: Matrix, width: int, height: int, color: bool, t_s: float) -> Pixels:
         """An ideal image (height x width, or x 3 in BGR order) without noise or blur."""
+
+
+def averaged(images: Iterable[Pixels]) -> Pixels:
+    """The mean of at least one image, rounded."""
+    total: NDArray[np.float32] | None = None
+    count = 0
+    for image in images:
+        if total is None:
+            total = np.zeros(image.shape, np.float32)
+        cv2.accumulate(image, total)
+        count += 1
+    assert total is not None
+    return cv2.convertScaleAbs(total, alpha=1.0 / count)  # type: ignore[return-value]
 
 
 class Texture:
