@@ -97,15 +97,10 @@ class SimMirror(Mirror):
         return self._imperfect.mirrors
 
     def _reset(self) -> None:
-        self._guard = Guard(
-            self.uri,
-            self.limit_rad,
-            [CLASSES[self._scanner]] * self.axes,
-            rate_hz=self._bounds[0],
-            duty=self._bounds[1],
-        )
+        rate, duty = self._bounds
+        self._guard = Guard(self.uri, self.limit_rad, [CLASSES[self._scanner]] * self.axes, rate_hz=rate, duty=duty)
         self._axes = [Axis(CLASSES[self._scanner]) for _ in range(self.axes)]
-        self._target = np.zeros(self.axes)
+        self._target = self._landed = np.zeros(self.axes)
         self._triggers: list[int] = []  # when the controller releases the camera, with sync "trigger"
         self._rng = np.random.default_rng(self._seed)
         self.parked = True
@@ -157,11 +152,11 @@ class SimMirror(Mirror):
         elif self.sync == "trigger":
             start_ns = now_ns
         with self._lock:
+            error = self._rng.normal(0, self._repeatability, self.axes)
+            if self.parked or not np.array_equal(angle, self._target):  # told again, it stays where it has landed
+                self._landed = np.clip(angle + error, -self.limit_rad, self.limit_rad)
             self.parked = False
-            landed = np.clip(
-                angle + self._rng.normal(0, self._repeatability, self.axes), -self.limit_rad, self.limit_rad
-            )
-            self._move(angle, landed, start_ns)
+            self._move(angle, self._landed, start_ns)
             self._plan_parking(start_ns)
         return MirrorState(Stamp(now_ns), angle, True, "command")
 
