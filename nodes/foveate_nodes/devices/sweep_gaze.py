@@ -7,15 +7,16 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt, Le
 
-from foveate.messages import Frame, Gaze, Stamp
+from foveate.messages import Gaze, Stamp
 from foveate.node import Node, Unit
 from foveate_drivers.mirrors.base import Mirror
 
 
 class SweepGaze(Node):
-    """A gaze for each frame, on a sine about `center`; axes have rates of their own, so that they can be told apart."""
+    """Gazes on a sine about `center`; axes have rates of their own, so that they can be told apart.
 
-    cost_ns = 50_000
+    It does not wait for frames: steps from frame to frame would look the same at any offset within a step.
+    """
 
     class Outputs:
         target: Gaze
@@ -24,13 +25,20 @@ class SweepGaze(Node):
         self, *, mirror: Mirror, center: tuple[float, ...] = (0.0, 0.0),
         amplitude: Annotated[float, Unit("rad"), Gt(0), Le(0.5)] = 0.004,
         rate: Annotated[float, Unit("Hz"), Gt(0), Le(100)] = 1.0,
+        steps: Annotated[float, Unit("Hz"), Gt(0), Le(10_000)] = 1000.0,
     ) -> None:  # fmt: skip
-        """`center`: mechanical radians, one an axis; `amplitude`: to each side; `rate`: of the first axis."""
+        """`center`: mechanical radians, one an axis; `amplitude`: to each side; `rate`: of the first axis; `steps`: how
+        often the mirror is told where to go."""
         self._center = np.zeros(mirror.axes)
         self._center[: len(center)] = center[: mirror.axes]
-        self._amplitude_rad, self._rate_hz = amplitude, rate
+        self._amplitude_rad, self._rates_hz = amplitude, rate * (1.0 + 0.37 * np.arange(mirror.axes))
+        self._period_ns = round(1e9 / steps)
+        self._next_ns = 0
 
-    def step(self, strobe: Frame) -> Gaze:
-        rates = self._rate_hz * (1.0 + 0.37 * np.arange(len(self._center)))
-        angle = self._center + self._amplitude_rad * np.sin(2 * np.pi * rates * strobe.stamp.t_ns / 1e9)
-        return Gaze(Stamp(strobe.stamp.t_ns), angle, 0, 0.0, "sweep")
+    def due_ns(self) -> int:
+        return self._next_ns
+
+    def step(self) -> Gaze:
+        t_ns, self._next_ns = self._next_ns, self._next_ns + self._period_ns
+        angle = self._center + self._amplitude_rad * np.sin(2 * np.pi * self._rates_hz * t_ns / 1e9)
+        return Gaze(Stamp(t_ns), angle, 0, 0.0, "sweep")
