@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6", "s1", "s2", "s3", "s4", "tx", "ty")
 PARAMETERS = ("fx", "fy", "cx", "cy", *COEFFICIENTS)
 _NEWTON_STEPS = 12
+_LAST_STEP = 1e-8  # of normalised image points
+_FAR = 1e6  # of these: a direction at right angles to the optical axis
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,17 +81,13 @@ class Lens:
         return image * focal + self.values[2:4], scaled @ by_normal @ by_point, by_parameter
 
     def rays(self, pixels: NDArray[np.floating]) -> Array:
-        """Unit directions (N x 3, camera frame) through `pixels` (N x 2), to 1e-12 where the model can be inverted."""
+        """Unit directions (N x 3, camera frame) through `pixels` (N x 2), to 1e-12 where the model can be inverted.
+
+        Elsewhere, as beyond the fold of a barrel distortion, they are finite and mean nothing.
+        """
         pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
         wanted = _untilted((pixels - self.values[2:4]) / self.values[:2], self.distortion[12:])
-        normal = wanted.copy()
-        if self.distortion[:12].any():
-            for _ in range(_NEWTON_STEPS):
-                off = _distort(normal, self.distortion) - wanted
-                if np.abs(off).max(initial=0.0) < 1e-14:
-                    break
-                slope = _distortion_derivatives(normal, self.distortion)[0]
-                normal = normal - np.linalg.solve(slope, off[:, :, None])[:, :, 0]
+        normal = _undistorted(wanted, self.distortion) if self.distortion[:12].any() else wanted
         rays = np.column_stack([normal, np.ones(len(normal))])
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
@@ -108,29 +106,75 @@ def _distort(normal: Array, c: Array) -> Array:
     """Where ideal normalised image points (N x 2) land on an untilted sensor."""
     x, y = normal[:, 0], normal[:, 1]
     r2 = x * x + y * y
-    radial = (1 + r2 * (c[0] + r2 * (c[1] + r2 * c[4]))) / (1 + r2 * (c[5] + r2 * (c[6] + r2 * c[7])))
+    radial = _above(r2, c) / _below(r2, c)
     out = np.empty_like(normal)
     out[:, 0] = x * radial + 2 * c[2] * x * y + c[3] * (r2 + 2 * x * x) + r2 * (c[8] + r2 * c[9])
     out[:, 1] = y * radial + c[2] * (r2 + 2 * y * y) + 2 * c[3] * x * y + r2 * (c[10] + r2 * c[11])
     return out
 
 
+def _above(r2: Array, c: Array) -> Array:
+    return np.asarray(1 + r2 * (c[0] + r2 * (c[1] + r2 * c[4])))
+
+
+def _below(r2: Array, c: Array) -> Array:
+    return np.asarray(1 + r2 * (c[5] + r2 * (c[6] + r2 * c[7])))
+
+
+def _undistorted(wanted: Array, c: Array) -> Array:
+    """Ideal points (N x 2) that land on `wanted` ones: Newton's method, all points at once.
+
+    A step of d leaves an error of about d^2, so that the last one needs no look at what it left.
+    """
+    px, py = np.ascontiguousarray(wanted.T)
+    x, y = px.copy(), py.copy()
+    with np.errstate(all="ignore"):  # beyond where the model can be inverted a step may lead anywhere
+        for _ in range(_NEWTON_STEPS):
+            off_x, off_y, xx, xy, yx, yy = _newton(x, y, px, py, c)
+            unit = 1.0 / (xx * yy - xy * yx)
+            step_x, step_y = (yy * off_x - xy * off_y) * unit, (xx * off_y - yx * off_x) * unit
+            x -= step_x
+            y -= step_y
+            if max(np.abs(step_x).max(initial=0.0), np.abs(step_y).max(initial=0.0)) < _LAST_STEP:
+                break
+    found = np.column_stack([x, y])
+    return np.where(np.abs(found).max(axis=1, keepdims=True) < _FAR, found, wanted)  # nan is not less than anything
+
+
+def _newton(x: Array, y: Array, px: Array, py: Array, c: Array) -> tuple[Array, ...]:
+    """How far distorted points are from wanted ones (x, y), and the slopes of that: x by x, x by y, y by x, y by y."""
+    x2, y2, two_xy = x * x, y * y, 2 * x * y
+    r2 = x2 + y2
+    radial, slope = _above(r2, c), c[0] + r2 * (2 * c[1] + 3 * c[4] * r2)
+    if c[5:8].any():
+        below = _below(r2, c)
+        radial = radial / below
+        slope = (slope - radial * (c[5] + r2 * (2 * c[6] + 3 * c[7] * r2))) / below
+    off_x, off_y = x * radial - px, y * radial - py
+    twice = 2 * slope
+    xx, xy, yy = radial + twice * x2, slope * two_xy, radial + twice * y2
+    yx = xy
+    if c[2] or c[3]:
+        off_x, off_y = off_x + c[2] * two_xy + c[3] * (r2 + 2 * x2), off_y + c[2] * (r2 + 2 * y2) + c[3] * two_xy
+        both = 2 * (c[2] * x + c[3] * y)
+        xx, yy = xx + 2 * c[2] * y + 6 * c[3] * x, yy + 6 * c[2] * y + 2 * c[3] * x
+        xy = yx = xy + both
+    if c[8:12].any():
+        off_x, off_y = off_x + r2 * (c[8] + r2 * c[9]), off_y + r2 * (c[10] + r2 * c[11])
+        prism_x, prism_y = 2 * (c[8] + 2 * c[9] * r2), 2 * (c[10] + 2 * c[11] * r2)
+        xx, xy, yx, yy = xx + x * prism_x, xy + y * prism_x, yx + x * prism_y, yy + y * prism_y
+    return off_x, off_y, xx, xy, yx, yy
+
+
 def _distortion_derivatives(normal: Array, c: Array) -> tuple[Array, Array]:
     """Of `_distort` by the point (N x 2 x 2) and by the first twelve coefficients (N x 2 x 12)."""
     x, y = normal[:, 0], normal[:, 1]
     r2 = x * x + y * y
-    above = 1 + r2 * (c[0] + r2 * (c[1] + r2 * c[4]))
-    below = 1 + r2 * (c[5] + r2 * (c[6] + r2 * c[7]))
-    radial = above / below
-    slope = (
-        (c[0] + r2 * (2 * c[1] + 3 * r2 * c[4])) - radial * (c[5] + r2 * (2 * c[6] + 3 * r2 * c[7]))
-    ) / below  # of radial by r2
+    below = _below(r2, c)
+    radial = _above(r2, c) / below
     by_normal = np.empty((len(normal), 2, 2))
-    prism_x, prism_y = c[8] + 2 * c[9] * r2, c[10] + 2 * c[11] * r2
-    by_normal[:, 0, 0] = radial + 2 * x * x * slope + 2 * c[2] * y + 6 * c[3] * x + 2 * x * prism_x
-    by_normal[:, 0, 1] = 2 * x * y * slope + 2 * c[2] * x + 2 * c[3] * y + 2 * y * prism_x
-    by_normal[:, 1, 0] = 2 * x * y * slope + 2 * c[2] * x + 2 * c[3] * y + 2 * x * prism_y
-    by_normal[:, 1, 1] = radial + 2 * y * y * slope + 6 * c[2] * y + 2 * c[3] * x + 2 * y * prism_y
+    slopes = _newton(x, y, x, y, c)[2:]
+    by_normal[:, 0, 0], by_normal[:, 0, 1], by_normal[:, 1, 0], by_normal[:, 1, 1] = slopes
     by_coefficient = np.zeros((len(normal), 2, 12))
     powers = r2[:, None] ** np.array([1, 2, 3])
     by_coefficient[:, :, [0, 1, 4]] = normal[:, :, None] * (powers / below[:, None])[:, None, :]

@@ -42,6 +42,16 @@ def test_a_lens_looks_back_along_what_it_projects(seed: int) -> None:
     assert np.abs(rays - points / np.linalg.norm(points, axis=1, keepdims=True)).max() < 1e-11
 
 
+def test_pixels_beyond_the_fold_of_a_lens_have_finite_rays_and_spoil_no_others() -> None:
+    lens = Lens.from_matrix(np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), np.array([-0.4]), 640, 480)
+    turning = 320 + 500 * np.sqrt(1 / 1.2) * (1 - 0.4 / 1.2)  # where the model's radius is greatest
+    pixels = np.array([[400.0, 300.0], [turning, 240.0], [turning + 60, 240.0], [3000.0, -3000.0]])
+    rays = lens.rays(pixels)
+    assert np.isfinite(rays).all()
+    assert np.abs(lens.project(rays[:1]) - pixels[:1]).max() < 1e-9
+    assert lens.rays(pixels[:0]).shape == (0, 3)
+
+
 def test_a_lens_is_that_of_opencv() -> None:
     cv2 = pytest.importorskip("cv2")
     points = np.random.default_rng(0).uniform(-1, 1, (50, 3)) * [0.5, 0.4, 0.3] + [0, 0, 1.5]
