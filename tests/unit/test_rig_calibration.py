@@ -225,22 +225,49 @@ def test_the_clock_of_a_mirror_is_found_from_motion(offset_s: float, drift: floa
     pose = transform(np.eye(3), np.array([0, 0, 2.0]))
     points = rig.board_points(11, 9)
 
-    def path(t: np.ndarray) -> np.ndarray:
-        return np.column_stack([0.01 * np.sin(2 * np.pi * 0.9 * t), 0.008 * np.sin(2 * np.pi * 1.3 * t + 1)])
-
     mirror_s = np.arange(0, 20, 0.002)
     images_s = np.arange(0.5, 19, 0.1)
-    true = path(images_s + offset_s + drift * (images_s - images_s[0]))
+    true = sweep(images_s + offset_s + drift * (images_s - images_s[0]))
     views = [
         BoardView(points, camera.project(points + pose[:3, 3], angle) + rng.normal(0, 0.1, (len(points), 2)), "", 0,
                   angle + rng.normal(0, 1e-3, 2)) for angle in true
     ]  # fmt: skip
     seen = seen_angles(views, camera, pose)
-    readings = path(mirror_s) + rng.normal(0, 10e-6, (len(mirror_s), 2))
+    readings = sweep(mirror_s) + rng.normal(0, 10e-6, (len(mirror_s), 2))
     fit = fit_time((images_s * 1e9).astype(np.int64), seen, (mirror_s * 1e9).astype(np.int64), readings)
     at_start = fit.model.offset_s + fit.model.drift * (images_s[0] - fit.model.since_ns / 1e9)
     assert abs(at_start - offset_s) < 1e-4 and fit.sigma_s < 5e-5
     assert abs(fit.model.drift - drift) < 4 * max(fit.sigma_drift, 1e-6)
+
+
+def sweep(t: np.ndarray) -> np.ndarray:
+    return np.column_stack([0.01 * np.sin(2 * np.pi * 0.9 * t), 0.008 * np.sin(2 * np.pi * 1.3 * t + 1)])
+
+
+def test_the_sigma_of_an_offset_is_that_of_the_moment_it_is_told_for() -> None:
+    images_s, mirror_s = np.arange(0.5, 19, 0.1), np.arange(0, 20, 0.002)
+    z = []
+    for seed in range(25):
+        noise = np.random.default_rng(seed).normal(0, 50e-6, (len(images_s), 2))
+        seen = sweep(images_s + 0.01 + 2e-5 * (images_s - images_s[0])) + noise
+        fit = fit_time((images_s * 1e9).astype(np.int64), seen, (mirror_s * 1e9).astype(np.int64), sweep(mirror_s))
+        z.append((fit.model.offset_s - 0.01) / fit.sigma_s)
+    assert 0.6 < np.sqrt(np.mean(np.square(z))) < 1.4
+
+
+def test_an_offset_of_seconds_and_readings_told_twice() -> None:
+    images_ns, mirror_ns = (np.arange(*span) for span in ((10**10, 3 * 10**10, 10**8), (0, 4 * 10**10, 2 * 10**6)))
+    twice = np.repeat(mirror_ns, 2)[::-1]
+    fit = fit_time(images_ns, sweep((images_ns + 2.5e9) / 1e9), twice, sweep(twice / 1e9), most_s=4.0)
+    assert fit.model.offset_s == pytest.approx(2.5, abs=1e-4)
+
+
+def test_readings_of_another_mirror_are_refused() -> None:
+    ns = (np.arange(0, 5, 0.01) * 1e9).astype(np.int64)
+    with pytest.raises(CalibrationError, match="of 1 axes and the camera looks over 2"):
+        fit_time(ns, sweep(ns / 1e9), ns, sweep(ns / 1e9)[:, :1])
+    with pytest.raises(CalibrationError, match="0 images and 500 readings are too few"):
+        fit_time(ns[:0], np.zeros((0,)), ns, sweep(ns / 1e9))
 
 
 def test_a_mirror_that_says_nothing_of_time_is_refused() -> None:

@@ -18,8 +18,9 @@ from foveate_calibration.steered_camera import SteeredCamera
 from foveate_calibration.views import BoardView
 
 Array = NDArray[np.float64]
-_SEARCH_STEPS = 401
+_SEARCH_STEP_S, _MOST_STEPS = 0.0005, 10_000  # to either side
 _HUBER = 2.5
+_FEWEST = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +28,7 @@ class TimeFit:
     """Offset and drift with their standard deviations, and what is left of the angles."""
 
     model: TimeOffset
-    sigma_s: float
+    sigma_s: float  # of the model's offset, which is that at its `since`
     sigma_drift: float
     residual_rad: Array  # N x axes
 
@@ -64,13 +65,19 @@ def fit_time(
 
     Raises CalibrationError where the mirror hardly moved, or so evenly that no offset shows, or without overlap.
     """
+    if len(camera_ns) < _FEWEST or len(mirror_ns) < _FEWEST:
+        raise CalibrationError(
+            f"{len(camera_ns)} images and {len(mirror_ns)} readings are too few; {_FEWEST} of each are needed"
+        )
     camera_rad, mirror_rad = camera_rad.reshape(len(camera_ns), -1), mirror_rad.reshape(len(mirror_ns), -1)
-    since_ns = int(camera_ns[0]) if len(camera_ns) else 0
+    if camera_rad.shape[1] != mirror_rad.shape[1]:
+        raise CalibrationError(f"the readings are of {mirror_rad.shape[1]} axes and the camera looks over "
+                               f"{camera_rad.shape[1]}; are they of the camera's mirror?")  # fmt: skip
+    mirror_ns, first = np.unique(mirror_ns, return_index=True)  # in order, and each moment once: slopes need that
+    mirror_rad, since_ns = mirror_rad[first], int(camera_ns[0])
     at, read = (camera_ns - since_ns) / 1e9, (mirror_ns - since_ns) / 1e9
-    if len(at) < 8 or len(read) < 8:
-        raise CalibrationError(f"{len(at)} images and {len(read)} readings are too few; 8 of each are needed")
     inside = (at > read[0] + most_s) & (at < read[-1] - most_s)
-    if inside.sum() < 8:
+    if inside.sum() < _FEWEST:
         raise CalibrationError("images and readings hardly overlap in time; are both of the same recording?")
     at, camera_rad = at[inside], camera_rad[inside]
     speed = _at(read, _slopes(read, mirror_rad), at)
@@ -92,7 +99,8 @@ def _slopes(times: Array, values: Array) -> Array:
 
 def _searched(at: Array, camera_rad: Array, read: Array, mirror_rad: Array, most_s: float) -> float:
     """The best offset of a grid; constant differences of the angles do not count."""
-    offsets = np.linspace(-most_s, most_s, _SEARCH_STEPS)
+    steps = min(max(round(most_s / _SEARCH_STEP_S), 1), _MOST_STEPS)
+    offsets = np.linspace(-most_s, most_s, 2 * steps + 1)
     costs = []
     for offset in offsets:
         off = _at(read, mirror_rad, at + offset) - camera_rad
@@ -139,8 +147,7 @@ def _refined(
             f"the offset is known to {np.sqrt(covariance[0, 0]) * 1e3:.0f} ms only: an even turn looks the same at any "
             "offset; sweep to and fro"
         )
-    start = found[0] - found[1] * middle  # the offset at the first image
-    model = TimeOffset(float(start), float(found[1]), since_ns)
-    return TimeFit(
-        model, float(np.sqrt(covariance[0, 0])), float(np.sqrt(covariance[1, 1])) if drifts else 0.0, residual
-    )
+    to_start = np.array([1.0, -middle])  # from the middle of the images to the first
+    model = TimeOffset(float(to_start @ found[:2]), float(found[1]), since_ns)
+    sigma_s = float(np.sqrt(to_start @ covariance[:2, :2] @ to_start))
+    return TimeFit(model, sigma_s, float(np.sqrt(covariance[1, 1])) if drifts else 0.0, residual)
