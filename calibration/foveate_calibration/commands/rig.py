@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +94,7 @@ def came_from(options: argparse.Namespace, reading: RigReading, procedure: str) 
 
 def shown(fit: RigFit) -> Sequence[Residuals]:
     """Residuals for the page: of the views that were fitted, and of those that were not."""
-    from foveate_calibration.report import residuals_of
+    from foveate_calibration.report import Residuals, residuals_of
 
     problem, noise = fit.problem, fit.problem.noise
     names = [view.name for view in problem.views]
@@ -106,12 +105,9 @@ def shown(fit: RigFit) -> Sequence[Residuals]:
     if problem.laser is not None:
         stripes = [r[2 * len(v.pixel) :].reshape(-1, 1) * noise.stripe_px for v, r in parts]
         found.append(residuals_of("stripe across the line", "px", stripes, names))
-    held = [len(view.pixel) for view in fit.held_views]
-    if held:
-        ends = [sum(held[:k]) for k in range(len(held) + 1)]
-        own = [fit.in_image[a:b] for a, b in pairwise(ends)]
-        held_names = [view.name for view in fit.held_views]
-        found.append(residuals_of("corners, held out", "px", own, held_names, [v.pixel for v in fit.held_views], size))
+    if fit.held_views:
+        held = tuple(view.name for view in fit.held_views)
+        found.append(Residuals("corners, held out", "px", fit.in_image, fit.held_number, held, fit.held_at_px, size))
     return found
 
 

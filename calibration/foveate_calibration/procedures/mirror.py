@@ -17,6 +17,7 @@ from foveate_calibration.views import BoardView
 Array = NDArray[np.float64]
 PHYSICAL, POLYNOMIAL, PROCESS = "physical", "polynomial", "gaussian_process"
 _LENGTHS = (0.2, 0.4, 0.8, 1.6)  # of a Gaussian process's kernel, as shares of half the range of each variable
+_STRAY = 12.0  # times the median distance
 _WORTH = 0.97  # of the physical model's error: a map that gains less is noise that was learnt
 
 
@@ -66,7 +67,7 @@ def _best_length(problem: RigProblem, noise_px: float) -> float:
 
 
 def residuals_of(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, Array, Array]:
-    """The physical model's pixels (N x 2), the mirror's angles (N x axes) and model minus seen (N x 2, px)."""
+    """The physical model's pixels (N x 2), the mirror's angles (N x axes) and model minus seen (N x 2, px); no strays."""
     pixels, angles, off = [], [], []
     for view in views:
         pose = problem.rig_from_board[view.placement]
@@ -77,7 +78,9 @@ def residuals_of(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array
         pixels.append(seen)
         angles.append(np.broadcast_to(view.angle_rad, (len(seen), len(view.angle_rad))))
         off.append(seen - view.pixel)
-    return np.concatenate(pixels), np.concatenate(angles), np.concatenate(off)
+    length = np.linalg.norm(np.concatenate(off), axis=1)
+    good = length < _STRAY * float(np.median(length))  # a marker's edge that was taken for a corner is no residual
+    return np.concatenate(pixels)[good], np.concatenate(angles)[good], np.concatenate(off)[good]
 
 
 def _held_out_px(rig: RigFit, found: ResidualMap | None) -> float:

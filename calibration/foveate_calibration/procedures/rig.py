@@ -47,6 +47,8 @@ class RigFit:
     floor_px: float  # what their root mean square would be with a perfect model: the noise of corners and of readings
     in_image: Array  # K x 2, the same without the part that the errors of each image's readings explain
     in_image_floor_px: float
+    held_number: NDArray[np.int64]  # (K,) which of the held-out views each is of
+    held_at_px: Array  # K x 2, where it was seen
     strays: int  # corners of them that were found in the wrong place, and are left out of this
     stripe_m: Array  # distances of held-out stripe points from the laser's plane, metres
 
@@ -259,22 +261,26 @@ def _believable(problem: RigProblem, views: Sequence[BoardView]) -> list[BoardVi
     return found
 
 
-def judge(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, float, Array, float, int, Array]:
+def judge(
+    problem: RigProblem, views: Sequence[BoardView]
+) -> tuple[Array, float, Array, float, NDArray[np.int64], Array, int, Array]:
     """Views the fit has not seen: what RigFit tells of them, from `held_out` on."""
-    sigma, strays = problem.noise.corner_px, 0
+    sigma, strays, number, at_px = problem.noise.corner_px, 0, [np.zeros(0, np.int64)], [np.zeros((0, 2))]
     raw, raw_floor, own, own_floor, distances = [np.zeros((0, 2))], [0.0], [np.zeros((0, 2))], [0.0], [np.zeros(0)]
-    for view in views:
+    for k, view in enumerate(views):
         block = problem.block(view)
-        corners = 2 * len(view.pixel)
+        corners, seen = 2 * len(view.pixel), view.pixel
         assert block.by_nuisance is not None
         nuisance, residual = block.by_nuisance[:corners], block.residual[:corners]
         for _ in range(2):  # once more without corners that were found in the wrong place
             gain = np.linalg.solve(nuisance.T @ nuisance + np.eye(nuisance.shape[1]), nuisance.T)
             left = residual - nuisance @ (gain @ residual)
             good = np.repeat(np.linalg.norm(left.reshape(-1, 2), axis=1) < _STRAY_SIGMAS, 2)
-            nuisance, residual = nuisance[good], residual[good]
+            nuisance, residual, seen = nuisance[good], residual[good], seen[good[::2]]
         raw.append(residual.reshape(-1, 2) * sigma)
         own.append(left[good].reshape(-1, 2) * sigma)
+        number.append(np.full(len(seen), k))
+        at_px.append(seen)
         strays += (corners - len(residual)) // 2
         raw_floor.append((len(residual) + float((nuisance**2).sum())) * sigma**2)
         own_floor.append((len(residual) - nuisance.shape[1]) * sigma**2)
@@ -286,7 +292,10 @@ def judge(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, float
             distances.append(points @ plane[:3] - plane[3])
     count = max(sum(2 * len(part) for part in raw), 1)
     floors = [float(np.sqrt(max(sum(part), 0.0) / count)) for part in (raw_floor, own_floor)]
-    return np.concatenate(raw), floors[0], np.concatenate(own), floors[1], strays, np.concatenate(distances)
+    return (
+        np.concatenate(raw), floors[0], np.concatenate(own), floors[1], np.concatenate(number), np.concatenate(at_px),
+        strays, np.concatenate(distances),
+    )  # fmt: skip
 
 
 def _renumbered(views: Sequence[BoardView]) -> list[BoardView]:
