@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -89,6 +90,8 @@ def finish(
     """Write the file and the report, and tell in a few lines what came of it; nothing is written before all is made."""
     calibration.text()  # refuses numbers that are not finite
     html = page(calibration, title, residuals, removed, extras) if options.report is not None else ""
+    if options.report is not None and options.report.resolve() == options.output.resolve():
+        raise CalibrationError(f"{options.report}: is named for the calibration and for the report; name two files")
     for path in (options.output, options.report):
         if path is not None and path.is_dir():
             raise CalibrationError(f"{path}: is a folder; name a file")
@@ -104,6 +107,17 @@ def finish(
         print(f"{'weak':<18} {line}")
     print(f"{'written':<18} {options.output}" + (f", {options.report}" if options.report else ""))
     return 0
+
+
+def factor(text: str) -> float:
+    """A finite number from 0 on, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 0 on")
+    return value
 
 
 def count(text: str) -> int:

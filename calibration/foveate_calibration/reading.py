@@ -126,9 +126,13 @@ def _order(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
-def read_image(path: Path) -> Image:
-    """A grey image (H x W) as the sensor gave it, whatever the file says of turning it. Raises CalibrationError."""
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+def read_image(path: Path, color: bool = False) -> Image:
+    """An image as the sensor gave it, whatever the file says of turning it: grey (H x W), or BGR (H x W x 3).
+
+    Raises CalibrationError.
+    """
+    kind = cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE
+    image = cv2.imread(str(path), kind | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise CalibrationError(f"{path}: cannot be read as an image")
     return image

@@ -20,18 +20,24 @@ from foveate_calibration.stripes.points import Light
 from foveate_calibration.views import BoardView
 
 _CHANNELS = ("blue", "green", "red")
+_THINNEST_PX, _WIDEST_PX = 1.5, 100.0
 
 
 def read_stripes(
     board: Board, sources: Sequence[str], lens: Lens, *, width_px: float = 6.0, channel: str = "gray",
     tell: Callable[[str], None] = lambda text: None, progress: Callable[[float], None] = lambda share: None,
 ) -> list[BoardView]:  # fmt: skip
-    """Board and stripe in each image (files, folders, patterns). Raises CalibrationError where no image shows both."""
+    """Board and stripe in each image (files, folders, patterns). Raises CalibrationError where no image shows both.
+
+    `width_px`: of the stripe at half height; `channel`: gray | red | green | blue, where the stripe is looked for.
+    """
+    if not _THINNEST_PX <= width_px <= _WIDEST_PX:
+        raise CalibrationError(f"a stripe {width_px:g} px wide is not found; {_THINNEST_PX} to {_WIDEST_PX} px are")
     files = image_files(sources)
     detector = Steger(width_px, 0.58 * width_px, 10.0, True, Light(2.0, 40.0))
 
     def look(path: Path) -> BoardView | None:
-        image = read_image(path)
+        image = read_image(path, channel != "gray")
         if image.shape[:2] != (lens.height, lens.width):
             size = f"{image.shape[1]} x {image.shape[0]}"
             raise CalibrationError(f"{path}: {size} pixels; the camera was calibrated at {lens.width} x {lens.height}")
@@ -54,7 +60,5 @@ def read_stripes(
 
 def _plane(image: NDArray[np.uint8], channel: str) -> NDArray[np.uint8]:
     if image.ndim == 2:
-        return np.ascontiguousarray(image)
-    if channel in _CHANNELS:
-        return np.ascontiguousarray(image[:, :, _CHANNELS.index(channel)])
-    return np.ascontiguousarray(image.mean(axis=2).round().astype(np.uint8))
+        return image
+    return np.ascontiguousarray(image[:, :, _CHANNELS.index(channel)])

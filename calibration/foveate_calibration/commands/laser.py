@@ -22,14 +22,14 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "images", nargs="+", metavar="LOG|IMAGES", help="a recording, or images of the stripe on a board"
     )
     arguments.add_board(parser)
-    parser.add_argument("--camera", type=Path, required=True, metavar="FILE.yaml", help="the camera's calibration")
+    parser.add_argument("--camera", required=True, metavar="FILE[:NAME]", help="the camera's calibration")
     parser.add_argument("--frames", default="camera.frame", metavar="NODE.OUTPUT", help="default: camera.frame")
     parser.add_argument("--light", default="light.state", metavar="NODE.OUTPUT",
                         help="readings of the laser's mirror (default: light.state)")  # fmt: skip
-    parser.add_argument("--machined", type=float, default=1.0, metavar="FACTOR",
+    parser.add_argument("--machined", type=arguments.factor, default=1.0, metavar="FACTOR",
                         help="how far the mirror may be from the drawing (default: 1)")  # fmt: skip
     parser.add_argument(
-        "--width", type=float, default=6.0, metavar="PX", help="of the stripe at half height (default: 6)"
+        "--width", type=arguments.factor, default=6.0, metavar="PX", help="of the stripe at half height (default: 6)"
     )
     parser.add_argument(
         "--channel", default="gray", choices=("gray", "red", "green", "blue"), help="the laser's colour"
@@ -43,10 +43,11 @@ def run(options: argparse.Namespace) -> int:
     from foveate_calibration.document import Calibration
     from foveate_calibration.steered_camera import SteeredCamera
 
-    known = Calibration.load(options.camera)
+    path = Path(options.camera)
+    known = Calibration.load(path) if path.is_file() else Calibration({})
     if any(isinstance(model, SteeredCamera) for model in known.models.values()):
         return _steered(options, known.model("camera", SteeredCamera))
-    return _fixed(options, known)
+    return _fixed(options)
 
 
 def _steered(options: argparse.Namespace, camera: object) -> int:
@@ -77,19 +78,17 @@ def _steered(options: argparse.Namespace, camera: object) -> int:
     return arguments.finish(options, calibration, title, rig.shown(fit), fit.removed, (), told)
 
 
-def _fixed(options: argparse.Namespace, known: object) -> int:
+def _fixed(options: argparse.Namespace) -> int:
     import numpy as np
 
     from foveate_calibration.boards import Board
     from foveate_calibration.document import Calibration
-    from foveate_calibration.lens import Lens
     from foveate_calibration.procedures.laser import fit_laser_plane, with_stripe
     from foveate_calibration.report import residuals_of
+    from foveate_calibration.stored import lens_of
     from foveate_calibration.stripe_reading import read_stripes
 
-    assert isinstance(known, Calibration)
-    name, lens = next((key, model) for key, model in known.models.items() if isinstance(model, Lens))
-    board = Board.parse(options.board)
+    board, lens = Board.parse(options.board), lens_of(options.camera)
     views = read_stripes(
         board, options.images, lens, width_px=options.width, channel=options.channel, tell=arguments.tell,
         progress=arguments.progress("looking for board and stripe"),
@@ -100,7 +99,7 @@ def _fixed(options: argparse.Namespace, known: object) -> int:
     sigma = np.sqrt(np.diag(fit.covariance))
     sigmas = {"laser.tilt_a": float(sigma[0]), "laser.tilt_b": float(sigma[1]), "laser.distance": float(sigma[2])}
     came = arguments.origin(procedure="laser", images=" ".join(options.images), board=board.text, camera=options.camera)
-    calibration = Calibration({name: lens, "laser": laser}, residuals, sigmas, (), came)
+    calibration = Calibration({"camera": lens, "laser": laser}, residuals, sigmas, (), came)
     lit = with_stripe(views)
     counts = np.cumsum([len(view.stripe_px) for view in lit if view.stripe_px is not None])[:-1]
     parts = [1e3 * part[:, None] for part in np.split(fit.residual_m, counts)]

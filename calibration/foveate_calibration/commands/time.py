@@ -23,7 +23,9 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--camera", type=Path, required=True, metavar="FILE.yaml", help="the steered camera's calibration"
     )
-    parser.add_argument("--most", type=float, default=0.1, metavar="S", help="largest offset looked for (default: 0.1)")
+    parser.add_argument(
+        "--most", type=arguments.factor, default=0.1, metavar="S", help="largest offset looked for (default: 0.1)"
+    )
     parser.add_argument("--no-drift", action="store_true", help="the clocks run equally fast")
     arguments.add_output(parser, "time.yaml")
     parser.set_defaults(run=run)

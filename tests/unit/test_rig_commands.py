@@ -1,0 +1,111 @@
+"""`foveate calibrate rig | mirror | laser | time` as they are called: on recordings of a simulated scanner, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="stripes are found by numba (extra scan)")
+
+from foveate.cli import main
+from foveate_calibration.boards import Board
+from foveate_calibration.document import Calibration, Transform
+from foveate_calibration.errors import CalibrationError
+from foveate_calibration.lens import Lens
+from foveate_calibration.rigid import rotation_from, transform
+from foveate_calibration.steered_laser import LaserPlane
+from foveate_calibration.stripe_reading import read_stripes
+
+SHOWN = "charuco:6x5:40mm:14mm:DICT_5X5_250"
+LENS = Lens.from_matrix(np.array([[900.0, 0, 320], [0, 900, 240], [0, 0, 1]]), np.zeros(5), 640, 480)
+SHEET = np.array([np.cos(0.3), 0.0, -np.sin(0.3), -0.5 * np.sin(0.3)])  # leaves 0.5 m before the camera's axis
+
+
+def shot(k: int, channel: int) -> np.ndarray:
+    """A board (BGR) that the sheet of light crosses, in one channel alone."""
+    board = Board.parse(SHOWN)
+    turn = rotation_from(np.array([0.25 * np.cos(2.4 * k), 0.35 * np.sin(2.4 * k), 0.1 * k]))
+    pose = transform(turn, np.array([0, 0, 0.42 + 0.02 * k]) - turn @ np.array([0.12, 0.1, 0]))
+    to_image = LENS.matrix @ pose[:3, [0, 1, 3]] @ np.linalg.inv(board.picture_from_board(3000.0))
+    seen = cv2.warpPerspective(board.picture(3000.0), to_image, (640, 480), flags=cv2.INTER_AREA, borderValue=255)
+    image = np.repeat((0.4 * seen)[:, :, None], 3, axis=2)
+    y, x = np.mgrid[:480, :640]
+    rays = LENS.rays(np.column_stack([x.ravel(), y.ravel()]))
+    depth = (pose[:3, 2] @ pose[:3, 3]) / (rays @ pose[:3, 2])
+    off = (rays * depth[:, None]) @ SHEET[:3] - SHEET[3]
+    image[:, :, channel] += 140 * np.exp(-0.5 * (off.reshape(480, 640) / 0.0012) ** 2)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight images of a red stripe on a board."""
+    folder = tmp_path_factory.mktemp("stripes")
+    for k in range(8):
+        cv2.imwrite(str(folder / f"shot{k}.png"), shot(k, 2))
+    Calibration({"camera": LENS}).save(folder / "camera.yaml")
+    return folder
+
+
+def laser(*words: str) -> int:
+    return main(["calibrate", "laser", "--board", SHOWN, "--width", "5", *words])
+
+
+@pytest.mark.parametrize("channel", ["red", "gray"])
+def test_a_fixed_laser_from_images(shots: Path, tmp_path: Path, channel: str, capsys: pytest.CaptureFixture) -> None:  # type: ignore[type-arg]
+    out, page = tmp_path / "laser.yaml", tmp_path / "laser.html"
+    assert laser(str(shots), "--camera", str(shots / "camera.yaml"), "--channel", channel, "-o", str(out),
+                 "--report", str(page)) == 0, capsys.readouterr().err  # fmt: skip
+    found = Calibration.load(out).model("laser", LaserPlane).sheet
+    assert np.abs(found - SHEET * np.sign(found @ SHEET)).max() < 2e-3
+    assert "mm over" in capsys.readouterr().out and "Stripe off the plane" in page.read_text()
+
+
+def test_the_stripe_is_looked_for_in_the_channel_that_was_named(shots: Path) -> None:
+    board = Board.parse(SHOWN)
+    assert len(read_stripes(board, [str(shots)], LENS, width_px=5, channel="red")) >= 4
+    with pytest.raises(CalibrationError, match="together in none of 8"):
+        read_stripes(board, [str(shots)], LENS, width_px=5, channel="blue")
+
+
+def lenses(folder: Path) -> Path:
+    Calibration({"left": LENS, "right": LENS}).save(folder / "two.yaml")
+    return folder / "two.yaml"
+
+
+def bare(folder: Path) -> Path:
+    Calibration({"hand": Transform(np.eye(4))}).save(folder / "none.yaml")
+    return folder / "none.yaml"
+
+
+@pytest.mark.parametrize(
+    ("camera", "more", "said"),
+    [
+        (bare, [], "which lens"),
+        (lenses, [], "one of left, right"),
+        (lambda folder: folder / "gone.yaml", [], "cannot be read"),
+        (lambda folder: f"{lenses(folder)}:middle", [], "no lens named 'middle'"),
+        (lambda folder: f"{lenses(folder)}:left", ["--width", "0"], "a stripe 0 px wide"),
+        (lambda folder: f"{lenses(folder)}:left", ["--channel", "blue"], "together in none of 8 images"),
+    ],
+    ids=["no lens", "two lenses", "no file", "no such lens", "no width", "wrong channel"],
+)
+def test_a_fixed_laser_is_refused_in_a_line(  # type: ignore[no-untyped-def]
+    shots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], camera, more, said
+) -> None:
+    out = tmp_path / "laser.yaml"
+    assert laser(str(shots), "--camera", str(camera(tmp_path)), "-o", str(out), *more) == 1
+    said_last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said in said_last and said_last.startswith("foveate: ")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("option", ["--machined", "--width"])
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "much"])
+def test_numbers_that_mean_nothing_are_refused(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["calibrate", "laser", "x.mcap", "--camera", "c.yaml", "--board", SHOWN, f"{option}={value}"])
+    assert "is no number from 0 on" in capsys.readouterr().err
