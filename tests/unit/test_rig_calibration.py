@@ -62,10 +62,11 @@ def test_a_rig_is_found_again() -> None:
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(400)
 def test_twenty_rigs_are_found_again_and_the_sigmas_are_honest() -> None:
     z, shapes = [], []
     for seed in range(20):
-        fit = fitted(seed)
+        fit = fitted(seed, placements=10, each=8)
         z.append(deviations(fit, seed))
         shapes.append(np.sqrt((shape_errors(fit, seed) ** 2).mean()))
         assert np.sqrt(np.mean(fit.in_image**2)) < 1.1 * fit.in_image_floor_px, seed

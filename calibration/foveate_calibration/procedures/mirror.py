@@ -67,7 +67,7 @@ def _best_length(problem: RigProblem, noise_px: float) -> float:
 
 
 def residuals_of(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array, Array, Array]:
-    """The physical model's pixels (N x 2), the mirror's angles (N x axes) and model minus seen (N x 2, px); no strays."""
+    """The physical model's pixels (N x 2), the mirror's angles (N x axes), and model minus seen (N x 2, px)."""
     pixels, angles, off = [], [], []
     for view in views:
         pose = problem.rig_from_board[view.placement]
