@@ -261,3 +261,31 @@ def test_points_at_the_ends_of_a_piece_go_and_their_neighbours_are_less_sure() -
     near, far = (rows >= 140) & (rows <= 180), (rows < 130) | (rows > 190)
     assert found.sigma_px[near].max() > 1.1 * found.sigma_px[far].max()
     assert np.abs(line.off(found)).max() < np.abs(line.off(whole)).max()
+
+
+@pytest.mark.parametrize("floor", [0.0, 25.0])
+def test_a_stripe_that_is_cut_lengthwise_has_no_points_there(floor: float) -> None:
+    """For 120 rows half of the stripe is in shadow, beside the same ground or a brighter one."""
+    line, random = Line(80.3), np.random.default_rng(12)
+    light = 130.0 * line.profile(400, 160) * speckle(random, 400, 160, 0.25, 2.0)
+    cut = np.zeros((400, 160), bool)
+    cut[140:260, :80] = True
+    image = picture(8.0 + np.where(cut, 0.0, light + floor), random)
+    found, whole = STEGER.step(frame(image)), node(skew=9.0, shortest=1).step(frame(image))
+    wrong = np.abs(line.off(whole)) > 0.6
+    assert wrong.sum() > 80 and (np.abs(line.off(found)) > 0.6).sum() < 0.15 * wrong.sum()
+    rows = found.point_px[:, 1]
+    assert not ((rows > 155) & (rows < 245)).any()
+    assert (rows < 125).sum() > 100 and (rows > 275).sum() > 100
+
+
+def test_a_stripe_cut_from_end_to_end_is_no_stripe_and_a_dot_is_none_either() -> None:
+    line, random = Line(80.3), np.random.default_rng(13)
+    light = 130.0 * line.profile(400, 160) * speckle(random, 400, 160, 0.25, 2.0)
+    light[:, :80] = 0.0
+    image = frame(picture(8.0 + light, random))
+    assert len(STEGER.step(image).point_px) < 0.1 * len(node(skew=9.0).step(image).point_px)
+    dot = np.full((200, 160), 8, np.uint8)
+    dot[100:109, 58:64] = 200
+    assert len(node(skew=9.0, shortest=1).step(frame(dot)).point_px)
+    assert not len(node(skew=9.0).step(frame(dot)).point_px)

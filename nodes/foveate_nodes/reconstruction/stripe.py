@@ -13,9 +13,10 @@ from foveate.catalog import optional
 from foveate.errors import StateError
 from foveate.messages import Frame
 from foveate.node import Node, Unit
-from foveate_calibration.stripes.points import Detector, Light, Points, joined, rows_to_end
+from foveate_calibration.stripes.points import Detector, Light, Points, joined, lopsided, rows_to_end
 from foveate_nodes.reconstruction.messages import Stripe as StripeMessage
 
+_SKEW_SIGMA_PER_WIDTH = 0.30  # finer smoothing lets speckle through, coarser hides that half is missing
 _SIGMA_PER_WIDTH = 0.58  # twice Steger's least, w / sqrt(3) of half the width: speckle is averaged over more pixels
 
 
@@ -37,7 +38,8 @@ class Stripe(Node):
         sigma: Annotated[float, Unit("px"), Ge(0), Le(40)] = 0.0,
         threshold: Annotated[float, Gt(0), Le(255)] = 10.0, gate: bool = True,
         alike: Annotated[float, Gt(0), Le(1)] = 0.75, neighbours: Annotated[int, Ge(0), Le(10)] = 3,
-        trim: Annotated[int, Ge(0), Le(50)] = 3,
+        trim: Annotated[int, Ge(0), Le(50)] = 3, skew: Annotated[float, Gt(0), Le(9)] = 0.25,
+        shortest: Annotated[int, Ge(0), Le(500)] = 0,
         read_noise: Annotated[float, Ge(0)] = 2.0, electrons: Annotated[float, Gt(0)] = 40.0,
         speckle: Annotated[float, Le(2)] = -1.0, grain: Annotated[float, Unit("px"), Le(60)] = -1.0,
     ) -> None:  # fmt: skip
@@ -45,11 +47,13 @@ class Stripe(Node):
         its height; `sigma`: of the smoothing, 0 = 0.58 of the width; `threshold`: least height, grey levels; `gate`:
         False looks at every pixel; `alike`: a second candidate this strong makes a row useless; `neighbours`: fewer in
         the 10 rows around make a point isolated; `trim`: points at each end of a piece that go, for what is beyond the
-        edge moves them; `read_noise`: grey levels; `electrons` a grey level; `speckle`: its
-        contrast, `grain`: its size, negative = told from the image."""
+        edge moves them; `skew`: a stripe this lopsided (third derivative by second) is cut lengthwise by an edge, and
+        its points go; `shortest`: points of a piece, fewer may be a dot and no line, 0 = 4 sigma; `read_noise`: grey
+        levels; `electrons` a grey level; `speckle`: its contrast, `grain`: its size, negative = told from the image."""
         self._method, self._along, self._channel, self._gate = method, along, channel, gate
         self._width_px, self._sigma_px, self._threshold = width, sigma or _SIGMA_PER_WIDTH * width, threshold
-        self._alike, self._neighbours, self._trim = alike, neighbours, trim
+        self._alike, self._neighbours, self._trim, self._skew = alike, neighbours, trim, skew
+        self._shortest = shortest or math.ceil(4 * self._sigma_px)
         self._border = math.ceil(4 * self._sigma_px) if method == "steger" else 0
         reach = range(self._border)
         self._share = np.array([0.5 + 0.5 * math.erf(k / self._sigma_px / math.sqrt(2)) for k in reach] or [1.0])
@@ -60,7 +64,7 @@ class Stripe(Node):
     def open(self) -> None:
         """Compile, so that the first frame is not late. Raises BackendMissing without numba."""
         optional("numba", "stripe", "scan")
-        from foveate_calibration.stripes import detectors
+        from foveate_calibration.stripes import detectors, skew
 
         width, threshold, light = self._width_px, self._threshold, self._light
         if self._method == "steger":
@@ -68,6 +72,7 @@ class Stripe(Node):
         else:
             self._detector = detectors.Centroid(width, threshold, light)
         self._detector.find(np.zeros((64, 64), np.uint8))
+        skew.derivatives(np.zeros((1, 1), np.uint8), np.zeros(1, np.int64), np.zeros(1), np.ones(1), np.zeros((1, 2)))
 
     def step(self, frame: Frame) -> StripeMessage:
         assert self._detector is not None
@@ -77,9 +82,20 @@ class Stripe(Node):
         points = self._detector.find(image)
         points = points.kept(points.second < self._alike)
         points = points.kept(joined(points, self._neighbours))
-        end = rows_to_end(points, image.shape[0], self._border)
-        inside = end >= self._trim
+        points = points.kept(~self._lopsided(image, points))
+        end, length = rows_to_end(points, image.shape[0], self._border)
+        inside = (end >= self._trim) & (length >= self._shortest)
         return self._message(frame, points.kept(inside), end[inside])
+
+    def _lopsided(self, image: NDArray[np.uint8], points: Points) -> NDArray[np.bool_]:
+        """Which points (N) are of a stripe that is lopsided along its rows."""
+        from foveate_calibration.stripes import skew
+
+        upright = np.maximum(points.normal_px[:, 0], 0.5)
+        column = points.point_px[:, 0] - (points.row - points.point_px[:, 1]) * points.normal_px[:, 1] / upright
+        out = np.empty((points.row.size, 2))
+        skew.derivatives(image, points.row, column, _SKEW_SIGMA_PER_WIDTH * self._width_px / upright, out)
+        return lopsided(points, out, self._skew)
 
     def _message(self, frame: Frame, points: Points, end: NDArray[np.int64]) -> StripeMessage:
         # near an end only a share of the rows that are smoothed over has light: the variance is that much larger
