@@ -51,9 +51,7 @@ def _nodes() -> list[dict[str, Any]]:
             continue
         found.append({
             "name": name, "summary": _summary(kind),
-            "inputs": [
-                {"name": p.name, "type": p.type.__name__, "required": p.required} for p in schema.inputs.values()
-            ],
+            "inputs": [{"name": p.name, "type": p.type.__name__, "required": p.required} for p in schema.inputs.values()],
             "outputs": [{"name": p.name, "type": p.type.__name__} for p in schema.outputs.values()],
             "parameters": [_parameter(p) for p in schema.parameters.values()],
         })  # fmt: skip
@@ -83,16 +81,20 @@ def _graphs(options: argparse.Namespace) -> list[dict[str, Any]]:
             params = root.get("params", {}) if isinstance(root, dict) else {}
         except GraphError as error:
             summary, params = str(error), {}
-        rows = [
-            {"name": k, "type": "", "unit": "", "bounds": "", "required": False, "default": str(v), "device": ""}
-            for k, v in (params or {}).items()
-        ]
+        bare = dict.fromkeys(("type", "unit", "bounds", "device"), "")
+        rows = [{"name": k, **bare, "required": False, "default": str(v)} for k, v in (params or {}).items()]
         found.append({"name": name, "summary": str(summary or ""), "file": str(path), "parameters": rows})
     return found
 
 
 def _reports() -> list[dict[str, Any]]:
-    return [{"name": name, "summary": _summary(catalog.load("reports", name))} for name in catalog.listing("reports")]
+    def about(name: str) -> str:
+        try:
+            return _summary(catalog.load("reports", name))
+        except FoveateError as error:
+            return f"cannot be used: {error}"
+
+    return [{"name": name, "summary": about(name)} for name in catalog.listing("reports")]
 
 
 def _print(item: dict[str, Any]) -> None:
