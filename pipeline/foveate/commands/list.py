@@ -49,9 +49,9 @@ def _nodes() -> list[dict[str, Any]]:
         except FoveateError as error:
             found.append({"name": name, "summary": f"cannot be used: {error}"})
             continue
+        inputs = [{"name": p.name, "type": p.type.__name__, "required": p.required} for p in schema.inputs.values()]
         found.append({
-            "name": name, "summary": _summary(kind),
-            "inputs": [{"name": p.name, "type": p.type.__name__, "required": p.required} for p in schema.inputs.values()],
+            "name": name, "summary": _summary(kind), "inputs": inputs,
             "outputs": [{"name": p.name, "type": p.type.__name__} for p in schema.outputs.values()],
             "parameters": [_parameter(p) for p in schema.parameters.values()],
         })  # fmt: skip
