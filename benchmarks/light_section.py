@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from foveate.recording.recording import Recording
+from foveate_calibration.document import RigCalibration
 from foveate_nodes.reconstruction import scan_result
 from foveate_nodes.reconstruction.measuring import Measured
 
@@ -47,6 +48,21 @@ def run(folder: Path, settings: list[str]) -> tuple[scan_result.Scan, float]:
     seconds = time.perf_counter() - start
     with Recording(folder / "run.mcap") as log:
         return scan_result.read(log, "run"), seconds
+
+
+def rig_of(seed: int) -> list[str]:
+    """Settings of a rig and its bench."""
+    names = ("mirror", "laser_mirror", "laser", "camera")
+    return [f"rig.world.seed={seed}", *(f"rig.{name}.seed={10 * seed + k}" for k, name in enumerate(names, 1))]
+
+
+def calibration_of(path: Path) -> Path:
+    """The calibration in a recording, as a file beside it."""
+    with Recording(path) as log:
+        message = log.last("calibrate.calibration", RigCalibration)
+    assert isinstance(message, RigCalibration)
+    (path.parent / "rig.yaml").write_text(message.text)
+    return path.parent / "rig.yaml"
 
 
 def errors_mm(found: list[Measured], quantity: str) -> np.ndarray:
@@ -108,13 +124,14 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for seed in options.seeds:
-            rig = [f"rig.world.seed={seed}", *(f"rig.{name}.seed={10 * seed + k}"
-                   for k, name in enumerate(("mirror", "laser_mirror", "laser", "camera"), 1))]  # fmt: skip
+            rig = rig_of(seed)
             for speckle in options.speckle:
                 scan, seconds = run(Path(folder) / f"{seed}_{speckle}", [*rig, f"rig.world.speckle={speckle}"])
                 print(f"\n### speckle contrast {speckle}, rig {seed} ({seconds:.0f} s)\n")
                 table(scan)
-        fixed = [f"plan.volume={list(FIXED)}", "rig.world.speckle=0.25"]
+        first = Path(folder) / f"{options.seeds[0]}_{options.speckle[0]}" / "run.mcap"
+        fixed = [f"plan.volume={list(FIXED)}", f"rig.world.speckle={options.speckle[0]}", "rig.world.boards=0"]
+        fixed += [*rig_of(options.seeds[0]), f"calibrate.file={calibration_of(first)}"]
         scan, seconds = run(Path(folder) / "fixed", fixed)
         print(f"\n### one view: the camera's mirrors fixed ({seconds:.0f} s)\n")
         table(scan)
