@@ -57,7 +57,7 @@ def mesh_of(merged: Merged, normal: Array, size_m: float, support: float = 0.75)
         return Mesh(empty, empty, np.zeros((0, 3), np.int32))
     vertex, gradient = _vertices(corner_values)
     point = (voxels.unkeyed(cells) + vertex) * size_m
-    return _trimmed(point, gradient, _triangles(cells, field))
+    return trimmed(point, gradient, _triangles(cells, field))
 
 
 def _field(merged: Merged, normal: Array, size_m: float, support: float) -> _Field:
@@ -147,7 +147,7 @@ def _triangles(cells: voxels.Keys, field: _Field) -> NDArray[np.int64]:
     return np.concatenate(found)
 
 
-def _trimmed(point: Array, gradient: Array, triangle: NDArray[np.int64]) -> Mesh:
+def trimmed(point: Array, gradient: Array, triangle: NDArray[np.int64]) -> Mesh:
     """Without vertices that no triangle uses and triangles without area."""
     a, b, c = (point[triangle[:, k]] for k in range(3))
     triangle = triangle[np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-18]

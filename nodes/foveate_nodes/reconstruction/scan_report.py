@@ -26,7 +26,8 @@ _BINS = 3  # along each axis of the volume
 
 def write(logs: Mapping[str, Path], out: Path) -> list[str]:
     """Scan report: pictures of the cloud, its error against a simulated world, a table of parts, statistics, the
-    calibration used; `cloud.ply` and `mesh.ply` beside the page. `logs["run"]` is the run; others are compared.
+    calibration used; `cloud.ply`, `mesh.ply` and, with open3d, `tsdf.ply` beside the page. `logs["run"]` is the run;
+    others are compared.
 
     Returns the summary as lines. Raises RecordingError for a recording without points.
     """
@@ -41,7 +42,7 @@ def write(logs: Mapping[str, Path], out: Path) -> list[str]:
 
 
 def _files(scan: Scan, folder: Path) -> list[Path]:
-    """cloud.ply with what is known of each point, and mesh.ply where there is one."""
+    """cloud.ply with what is known of each point; mesh.ply and tsdf.ply where there are such meshes."""
     merged = scan.merged
     assert merged is not None
     variance = merged.covariance_m2[:, [0, 3, 5]].sum(axis=1)
@@ -51,11 +52,12 @@ def _files(scan: Scan, folder: Path) -> list[Path]:
     grey = np.repeat(np.clip(merged.intensity, 0, 255).astype(np.uint8)[:, None], 3, axis=1)
     cloud = folder / "cloud.ply"
     ply.write(cloud, ply.Ply(merged.point_m, scan.normal, grey, {k: v.astype(np.float32) for k, v in scalar.items()}))
-    if scan.mesh is None or not len(scan.mesh.triangle):
-        return [cloud]
-    mesh = folder / "mesh.ply"
-    ply.write(mesh, ply.Ply(scan.mesh.point_m, scan.mesh.normal, triangle=scan.mesh.triangle))
-    return [cloud, mesh]
+    files = [cloud]
+    for name, mesh in (("mesh.ply", scan.mesh), ("tsdf.ply", scan.tsdf)):
+        if mesh is not None and len(mesh.triangle):
+            files.append(folder / name)
+            ply.write(files[-1], ply.Ply(mesh.point_m, mesh.normal, triangle=mesh.triangle))
+    return files
 
 
 def _lines(scan: Scan) -> list[str]:
@@ -196,6 +198,8 @@ def _statistics(scan: Scan) -> str:
     ]  # fmt: skip
     if scan.mesh is not None:
         rows.append(["mesh", f"{len(scan.mesh.triangle):,} triangles, cubes of {scan.cell_m * 1e3:g} mm"])
+    if scan.tsdf is not None:
+        rows.append(["TSDF mesh (tsdf.ply)", f"{len(scan.tsdf.triangle):,} triangles, as large"])
     if scan.truth is not None:
         pose = scan.truth.surface_from_cloud
         turn = float(np.linalg.norm(vector_from(pose[:3, :3])))

@@ -13,7 +13,7 @@ from foveate import catalog, yaml_source
 from foveate.errors import FoveateError, RecordingError
 from foveate.recording import Recording
 from foveate_calibration.document import Calibration, RigCalibration
-from foveate_nodes.reconstruction import measuring
+from foveate_nodes.reconstruction import measuring, tsdf
 from foveate_nodes.reconstruction.cloud_map import select
 from foveate_nodes.reconstruction.errors import SurfaceError
 from foveate_nodes.reconstruction.merging import Merged, VoxelCloud, crowded, normals
@@ -53,6 +53,7 @@ class Scan:
     normal: Array = field(default_factory=lambda: np.zeros((0, 3)))
     lone: int = 0  # voxels without neighbours, left out
     mesh: Mesh | None = None
+    tsdf: Mesh | None = None  # of the profiles, by open3d where it is installed
     cell_m: float = 0.0
     calibration: Calibration | None = None
     checksum: str = ""
@@ -83,6 +84,7 @@ def read(log: Recording, name: str) -> Scan:
     scan.lone = len(whole) - len(scan.merged)
     scan.normal, _ = normals(scan.merged)
     _mesh(scan, clouds)
+    _tsdf(scan, clouds)
     _calibration(log, scan)
     _truth(graph, scan, last)
     return scan
@@ -136,6 +138,16 @@ def _mesh(scan: Scan, clouds: list[PointCloud]) -> None:
         scan.mesh = mesh_of(merged, normal, scan.cell_m)
     except SurfaceError as error:
         scan.notes.append(f"no mesh: {error}")
+
+
+def _tsdf(scan: Scan, clouds: list[PointCloud]) -> None:
+    """The other mesh, of the same cubes, where there is a mesh at all."""
+    if scan.mesh is None:
+        return
+    try:
+        scan.tsdf = tsdf.of_profiles(clouds, scan.cell_m)
+    except FoveateError as error:
+        scan.notes.append(f"no tsdf.ply: {error}")
 
 
 def _calibration(log: Recording, scan: Scan) -> None:
