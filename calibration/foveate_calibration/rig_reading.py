@@ -91,11 +91,8 @@ def _look(frame: Frame, readings: dict[int, Array], board: Board, detector: Steg
     assert frame.mirror is not None
     light = readings.get(frame.stamp.t_ns)
     image = frame.image if frame.image.ndim == 2 else np.ascontiguousarray(frame.image[:, :, 1])
-    stripe, clipped = np.zeros((0, 2)), np.zeros(0, np.bool_)
-    if light is not None:
-        points = detector.find(image)
-        stripe, clipped = points.point_px, points.saturated
-    view = scanner_view(board, image, stripe, clipped)
+    points = detector.find(image)  # also where the laser does not count: its light pulls corners beside it
+    view = scanner_view(board, image, points.point_px, points.saturated & (light is not None))
     if view is None:
         return None
     return replace(

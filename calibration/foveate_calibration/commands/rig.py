@@ -117,7 +117,9 @@ def lines(fit: RigFit) -> dict[str, str]:
     told = {
         "views": f"{len(fit.problem.views)} fitted, {len(fit.held_views)} held out, {len(fit.removed)} left out",
         "corners": f"{noise.corner_px:.3f} px; readings of the camera's mirror {noise.camera_rad * 1e6:.1f} urad",
-        "held out": f"{fit.held_out_px:.3f} px, {fit.held_out_px / fit.floor_px:.2f} of what noise leaves",
+        "held out": f"{fit.held_out_px:.3f} px, {fit.held_out_px / fit.floor_px:.2f} of what noise leaves"
+        if len(fit.held_out)
+        else "nothing: fewer than 5 views of each place, so there is nothing to judge by",
     }
     if fit.problem.laser is not None and len(fit.stripe_m):
         told["laser"] = (
