@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate_calibration.lens import Lens
-from foveate_calibration.rigid import invert
+from foveate_calibration.rigid import invert, rigid_of
 
 Array = NDArray[np.float64]
 
@@ -50,6 +50,7 @@ class DepthCamera:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """The inverse of `plain`. Raises KeyError, TypeError, ValueError."""
-        pose = np.eye(4)
-        pose[:3] = np.array(plain["rig_from_camera"], np.float64).reshape(3, 4)
-        return cls(Lens.from_plain(plain["lens"]), pose, *(float(plain[k]) for k in ("scale_m", "gain", "bias_m")))
+        scale, gain, bias = (float(plain[k]) for k in ("scale_m", "gain", "bias_m"))
+        if not (scale > 0 and gain > 0):
+            raise ValueError("scale_m and gain must be above 0")
+        return cls(Lens.from_plain(plain["lens"]), rigid_of(plain["rig_from_camera"]), scale, gain, bias)

@@ -22,6 +22,7 @@ from foveate.messages import Message
 from foveate_calibration.depth_camera import DepthCamera
 from foveate_calibration.errors import CalibrationError
 from foveate_calibration.lens import Lens
+from foveate_calibration.rigid import rigid_of
 from foveate_calibration.steered_camera import SteeredCamera
 from foveate_calibration.steered_laser import LaserPlane, SteeredLaser
 
@@ -42,11 +43,7 @@ class Transform:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """The inverse of `plain`. Raises KeyError, TypeError, ValueError."""
-        matrix = np.eye(4)
-        matrix[:3] = np.array(plain["matrix"], np.float64).reshape(3, 4)
-        if np.abs(matrix[:3, :3] @ matrix[:3, :3].T - np.eye(3)).max() > 1e-6 or np.linalg.det(matrix[:3, :3]) < 0:
-            raise ValueError("the matrix is not a rotation")
-        return cls(matrix)
+        return cls(rigid_of(plain["matrix"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,12 @@ class Galvanometer:
         """The inverse of `plain`. Raises KeyError, TypeError, ValueError."""
         axis, point, normal = (vector(plain[name], 3) for name in ("axis", "point_m", "normal"))
         numbers = [float(plain[name]) for name in ("offset_m", "gain", "cubic", "bias_rad")]
-        return cls(axis / np.linalg.norm(axis), point, normal / np.linalg.norm(normal), *numbers)
+        lengths = np.linalg.norm(axis), np.linalg.norm(normal)
+        if min(lengths) < 0.5:
+            raise ValueError("axis and normal need a length of 1")
+        if np.linalg.norm(cross(axis / lengths[0], normal / lengths[1])) < 1e-3:
+            raise ValueError("the normal lies along the axis, so the mirror would not turn")
+        return cls(axis / lengths[0], point, normal / lengths[1], *numbers)
 
 
 def reflection_in(plane: Array) -> Array:

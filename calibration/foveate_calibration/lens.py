@@ -99,7 +99,11 @@ class Lens:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """The inverse of `plain`. Raises KeyError, TypeError, ValueError."""
-        return cls(int(plain["width"]), int(plain["height"]), np.array([float(plain[name]) for name in PARAMETERS]))
+        width, height = int(plain["width"]), int(plain["height"])
+        values = np.array([float(plain[name]) for name in PARAMETERS])
+        if min(width, height) < 1 or not (values[:2] > 0).all():
+            raise ValueError("width, height, fx and fy must be above 0")
+        return cls(width, height, values)
 
 
 def _distort(normal: Array, c: Array) -> Array:

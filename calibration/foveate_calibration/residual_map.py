@@ -6,6 +6,7 @@ back to nothing, and a polynomial must not be trusted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
@@ -99,10 +100,18 @@ class ResidualMap:
             raise ValueError(f"unknown kind {kind!r}")
         middle, half = np.array(plain["middle"], np.float64), np.array(plain["half"], np.float64)
         weights = np.array(plain["weights_px"], np.float64).reshape(-1, 2)
+        if middle.ndim != 1 or middle.shape != half.shape or not 3 <= len(middle) <= 4 or not (half > 0).all():
+            raise ValueError("middle and half need a number above 0 for column, row and each axis")
         if kind == "polynomial":
-            return cls(kind, middle, half, weights, int(plain["degree"]))
-        centers = np.array(plain["centers"], np.float64).reshape(len(weights), -1)
-        return cls(kind, middle, half, weights, 0, centers, float(plain["length"]))
+            degree = int(plain["degree"])
+            if not 0 <= degree <= 9 or math.comb(len(middle) + degree, degree) != len(weights):
+                raise ValueError(f"{len(weights)} weights are not those of a polynomial of degree {degree}")
+            return cls(kind, middle, half, weights, degree)
+        centers = np.array(plain["centers"], np.float64).reshape(len(weights), len(middle))
+        length = float(plain["length"])
+        if not length > 0:
+            raise ValueError("length must be above 0")
+        return cls(kind, middle, half, weights, 0, centers, length)
 
 
 def _box(variables: Array) -> tuple[Array, Array]:

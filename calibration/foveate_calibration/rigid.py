@@ -6,6 +6,8 @@ in the frame that the transform leads to.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,18 @@ def transform(rotation_matrix: NDArray[np.float64], translation_m: NDArray[np.fl
     matrix = np.eye(4)
     matrix[:3, :3] = rotation_matrix
     matrix[:3, 3] = translation_m
+    return matrix
+
+
+def rigid_of(rows: Any) -> NDArray[np.float64]:
+    """4 x 4 transform from the 3 x 4 numbers of a file. Raises TypeError, ValueError where that is no rotation."""
+    matrix = np.eye(4)
+    matrix[:3] = np.array(rows, np.float64).reshape(3, 4)
+    turn = matrix[:3, :3]
+    if not np.isfinite(matrix).all() or np.abs(matrix[:3]).max() > 1e6:
+        raise ValueError("the matrix has numbers that are no metres")
+    if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-6 or np.linalg.det(turn) < 0:
+        raise ValueError("the matrix is not a rotation")
     return matrix
 
 

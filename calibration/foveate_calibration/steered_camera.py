@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from foveate_calibration.galvanometer import Galvanometer, reflection_derivatives, reflection_in
 from foveate_calibration.lens import Lens
 from foveate_calibration.residual_map import ResidualMap
-from foveate_calibration.rigid import invert
+from foveate_calibration.rigid import invert, rigid_of
 
 Array = NDArray[np.float64]
 
@@ -95,8 +95,7 @@ class SteeredCamera:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """The inverse of `plain`. Raises KeyError, TypeError, ValueError."""
-        pose = np.eye(4)
-        pose[:3] = np.array(plain["rig_from_camera"], np.float64).reshape(3, 4)
+        pose = rigid_of(plain["rig_from_camera"])
         mirrors = tuple(Galvanometer.from_plain(item) for item in plain["mirrors"])
         if len(mirrors) > 2:
             raise ValueError("has more than two mirrors")

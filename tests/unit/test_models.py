@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -257,3 +258,37 @@ def test_a_galvanometer_keeps_its_normal_at_its_angle_to_the_axis() -> None:
         leans = [mirror.plane(float(c))[:3] @ mirror.axis for c in np.linspace(-0.2, 0.2, 5)]
         assert np.ptp(leans) < 1e-12
     assert isinstance(camera.mirrors[0], Galvanometer)
+
+
+def _first(mirror: str) -> tuple[object, ...]:
+    return ("camera", "mirrors", 0, mirror)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("camera", "lens", "fx"), 0.0, "fx and fy must be above 0"),
+        (("camera", "lens", "width"), 0, "must be above 0"),
+        (("camera", "rig_from_camera"), [[1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 1, 0]], "not a rotation"),
+        (_first("axis"), [0, 0, 0], "need a length of 1"),
+        (_first("normal"), [0, 0, 1], "would not turn"),
+        (("camera", "residual", "degree"), 2, "not those of a polynomial of degree 2"),
+        (("camera", "residual", "half"), [1, 1, 1, 0], "number above 0"),
+        (("camera", "residual", "half"), [1, 1], "number above 0"),
+        (("depth", "gain"), 0.0, "gain must be above 0"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused(path: tuple, value: object, said: str) -> None:  # type: ignore[type-arg]
+    two = TwoMirror()
+    lens = Lens.from_matrix(np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), np.zeros(5), 640, 480)
+    rng = np.random.default_rng(0)
+    ripple = ResidualMap.polynomial(rng.uniform(0, 9, (99, 2)), rng.uniform(0, 1, (99, 2)), rng.normal(size=(99, 2)))
+    camera = SteeredCamera(lens, two.rig_from_bare_camera, two.galvanometers(), ripple)
+    plain = yaml.safe_load(Calibration({"camera": camera, "depth": DepthCamera(lens, np.eye(4))}).text())
+    part = plain["models"]
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    with pytest.raises(CalibrationError, match=said) as caught:
+        Calibration.parse(yaml.safe_dump(plain), "file.yaml", check=False)
+    assert "\n" not in str(caught.value)
