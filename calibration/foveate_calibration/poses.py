@@ -72,7 +72,11 @@ def _of_recording(path: Path, stream: str) -> Poses:
     with Recording(path) as recording:
         for _, message in recording.messages(stream, Pose):
             assert isinstance(message, Pose)
-            rows.append((message.stamp.t_ns * 1e-9, transform(quaternion(message.orientation), message.position_m)))
+            at = message.stamp.t_ns * 1e-9
+            try:
+                rows.append((at, transform(quaternion(message.orientation), message.position_m)))
+            except ValueError as error:
+                raise CalibrationError(f"{path}: stream '{stream}' has no pose at {at:.3f} s, but {error}") from None
     if not rows:
         raise CalibrationError(f"{path}: stream '{stream}' has no poses; 'foveate log ls {path}' lists the streams")
     return Poses(np.array([t for t, _ in rows]), np.stack([m for _, m in rows]), f"{path.name}:{stream}")
@@ -129,6 +133,8 @@ def _of_json(content: str, name: str) -> list[tuple[float, Array]]:
             matrix = np.eye(4)
             matrix[:3] = np.array(row["matrix"], np.float64).reshape(-1, 4)[:3]
             turn = matrix[:3, :3]
+            if not np.isfinite(matrix).all():
+                raise ValueError(f"the matrix of pose {number + 1} has numbers that are not finite")
             if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-4) or np.linalg.det(turn) < 0:
                 raise ValueError(f"the matrix of pose {number + 1} is no rotation")
             found.append((float(row.get("t_s", number)), matrix))

@@ -266,3 +266,9 @@ def test_ticks_are_round_numbers() -> None:
     assert report_charts.ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert report_charts.ticks(-0.37, 0.41) == [-0.2, 0, 0.2, 0.4]
     assert report_charts.ticks(0, 640) == [0, 200, 400, 600]
+
+
+def test_a_drawing_of_no_known_kind_is_refused(tmp_path: Path, shots: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "found.xyz"
+    assert main(["calibrate", "detect", str(shots / "left0.png"), "--board", BOARD, "-o", str(out)]) == 1
+    assert "found.xyz: OpenCV knows no such kind of image" in capsys.readouterr().err and not out.exists()

@@ -199,3 +199,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*arguments, "--apart", "0.001", "--by-number"]) == 0
     assert main(["calibrate", "handeye", "--hand", hand, "-o", out]) == 1
     assert "the board's poses are wanted once" in capsys.readouterr().err
+
+
+def test_poses_that_are_none_are_refused_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "hand.json"
+    rows = [{"t_s": 0.0, "matrix": [[1, 0, 0, float("nan")], [0, 1, 0, 0], [0, 0, 1, 0]]}]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(CalibrationError, match="pose 1 has numbers that are not finite"):
+        read_poses(str(path))

@@ -84,7 +84,11 @@ def detect(options: argparse.Namespace) -> int:
         share = number / max(len(board.points_m) - 1, 1)
         color = (int(255 * share), 60, int(255 * (1 - share)))  # red where the numbers begin, blue where they end
         cv2.circle(drawn, (int(x), int(y)), 5 * 16, color, 1, cv2.LINE_AA, 4)
-    if not cv2.imwrite(str(options.output), drawn):
+    try:
+        written = cv2.imwrite(str(options.output), drawn)
+    except cv2.error:
+        raise CalibrationError(f"{options.output}: OpenCV knows no such kind of image; .png is one") from None
+    if not written:
         raise CalibrationError(f"{options.output}: cannot be written")
     print(f"{options.output}: {len(ids)} of {len(board.points_m)} points, red the first, blue the last")
     return 0
