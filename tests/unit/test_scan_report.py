@@ -183,9 +183,10 @@ def test_the_page_tells_errors_parts_and_calibration(
     written = [line for line in lines if line.endswith(".ply") and "note: " not in line]
     assert written[:2] == [str(tmp_path / "cloud.ply"), str(tmp_path / "mesh.ply")]  # and tsdf.ply with open3d
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4 and "http" not in page
+    assert page.count("data:image/png;base64,") == 6 and "http" not in page
     checksum = re.search(r"checksum: (sha256:\w+)", known.text())
     assert checksum is not None and checksum[1] in page
+    assert f"No point is farther than {5:g} mm" in page and "<h2>The mesh</h2>" in page
     assert "the place &lt;of&gt; all" in page and "rms 0.00025" in page and "<td>3</td>" in page
     for name in ("plate", "block", "other", "ball", "form"):
         assert f"<td>{name}</td>" in page
@@ -196,6 +197,21 @@ def test_the_page_tells_errors_parts_and_calibration(
     assert mesh.triangle is not None and len(mesh.triangle) > 5000
     inner = np.abs(Bench().distance(mesh.point_m.astype(np.float64) - shifted[:3, 3]))
     assert np.median(inner) < 1e-4 and np.quantile(inner, 0.9) < 4e-4
+
+
+def test_points_on_no_surface_are_counted_and_do_not_spoil_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: list[dict[str, Any]]
+) -> None:
+    spot = np.array([0.05, 0.0, 1.7]) + 0.0021 * np.array([[0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0]])
+    log = Log({"points.cloud": profiles(np.concatenate([POINTS, spot]))})
+    monkeypatch.setattr(scan_report, "Recording", lambda path: log)
+    scan_report.write({"run": Path("run.mcap")}, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    told = re.search(r"<p>4 of [\d,]+ points lie on no surface: over 5 mm .* 4 of these were measured once only", page)
+    assert told is not None and "is at +0.05, +0.00, +1.70 m." in page
+    table = page[page.index("Error by place") :]
+    numbers = [float(cell) for cell in re.findall(r"<td>(-?\d+\.\d{3})</td>", table[: table.index("</table>")])]
+    assert len(numbers) > 20 and max(numbers) < 2.0
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,9 @@ Array = NDArray[np.float64]
 _SIDES_RAD = ((0.0, 0.0), (-0.9, 0.25), (0.9, 0.25))  # of the pictures: as seen from the camera, from left and right
 _SIDE_NAMES = ("as the camera saw it", "from the left", "from the right")
 _BINS = 3  # along each axis of the volume
+_STRAY_M = 5e-3  # from every surface: no noise or edge puts a point there
+_CLOSE_M = 0.24  # the width of what a picture of a large mesh shows from nearby
+_TRIANGLE = ((2 / 3, 1 / 6, 1 / 6), (1 / 6, 2 / 3, 1 / 6), (1 / 6, 1 / 6, 2 / 3), (1 / 3, 1 / 3, 1 / 3))
 
 
 def write(logs: Mapping[str, Path], out: Path) -> list[str]:
@@ -136,14 +139,12 @@ def _row(scan: Scan, color: NDArray[np.uint8], views: Sequence[cloud_picture.Vie
     parts = []
     for name, view in zip(_SIDE_NAMES, views, strict=False):
         image = cloud_picture.picture(points, scan.normal, color, view, scan.voxel_m, width, height)
-        text = base64.b64encode(cloud_picture.png(image)).decode()
-        parts.append(f'<figure><img src="data:image/png;base64,{text}" alt="the cloud {name}"><figcaption>{name}'
-                     "</figcaption></figure>")  # fmt: skip
+        parts.append(_figure(name, image))
     return f'<div class="pictures">{"".join(parts)}</div>'
 
 
 def _place_table(scan: Scan) -> str:
-    """Mean, sigma and largest error by place in the volume: thirds along each axis."""
+    """Mean, sigma and largest error by place in the volume: thirds along each axis; strays are counted beside them."""
     assert scan.truth is not None and scan.merged is not None
     rows = []
     for axis, name in enumerate("xyz"):
@@ -152,12 +153,57 @@ def _place_table(scan: Scan) -> str:
         for low, high in pairwise(edges):
             error = scan.truth.distance_m[(at >= low) & (at < high)]
             if len(error):
-                near = error[np.abs(error) <= np.quantile(np.abs(error), 0.99)]
-                cells = [f"{name} {low:+.2f} to {high:+.2f} m", f"{len(error):,}", _mm(near.mean()), _mm(near.std()),
-                         _mm(np.abs(near).max()), _mm(np.abs(error).max())]  # fmt: skip
-                rows.append(cells)
-    head = ["place", "points", "mean, mm", "sigma, mm", "largest of 99 %, mm", "largest, mm"]
-    return "<h2>Error by place in the volume</h2>" + _table(head, rows)
+                size = np.abs(error)
+                near = error[size <= np.quantile(size, 0.99)]
+                rows.append([
+                    f"{name} {low:+.2f} to {high:+.2f} m", f"{len(error):,}", _mm(near.mean()), _mm(near.std()),
+                    _mm(np.abs(near).max()), f"{(size > 1e-3).sum():,}", f"{(size > _STRAY_M).sum():,}",
+                ])  # fmt: skip
+    head = ["place", "points", "mean, mm", "sigma, mm", "largest of 99 %, mm", "over 1 mm off",
+            f"strays, over {_STRAY_M * 1e3:g} mm"]  # fmt: skip
+    return "<h2>Error by place in the volume</h2>" + _table(head, rows) + _strays(scan)
+
+
+def _strays(scan: Scan) -> str:
+    """How many points lie on no surface at all, and what is known of them."""
+    assert scan.truth is not None and scan.merged is not None
+    size = np.abs(scan.truth.distance_m)
+    stray = size > _STRAY_M
+    if not stray.any():
+        return f"<p>No point is farther than {_STRAY_M * 1e3:g} mm from the true surface.</p>"
+    once = int((scan.merged.count[stray] == 1).sum())
+    worst = int(np.argmax(size))
+    place = ", ".join(f"{value:+.2f}" for value in scan.merged.point_m[worst])
+    return (
+        f"<p>{int(stray.sum()):,} of {len(size):,} points lie on no surface: over {_STRAY_M * 1e3:g} mm from all of "
+        f"them. {once:,} of these were measured once only. They are spots of an image, taken for the stripe; the one "
+        f"that is farthest off, {float(size[worst]) * 1e3:.0f} mm, is at {place} m.</p>"
+    )
+
+
+def _mesh_pictures(scan: Scan) -> str:
+    """The mesh as a whole and, where it is large, its middle from nearby."""
+    if scan.mesh is None or not len(scan.mesh.triangle):
+        return ""
+    point, normal = (np.tensordot(np.array(_TRIANGLE), value[scan.mesh.triangle], axes=(1, 1)).reshape(-1, 3)
+                     for value in (scan.mesh.point_m, scan.mesh.normal))  # fmt: skip
+    middle = point[np.argmin(np.abs(point - np.median(point, axis=0)).sum(axis=1))]
+    close = (np.abs(point - middle) < _CLOSE_M / 2).all(axis=1)
+    shown = [("the mesh, from the left", slice(None))]
+    if np.ptp(point, axis=0).max() > 2 * _CLOSE_M:
+        shown.append((f"its middle {_CLOSE_M * 1e3:g} mm", close))  # type: ignore[arg-type]
+    figures = []
+    for name, which in shown:
+        some, light = point[which], normal[which]
+        gray = np.full((len(some), 3), 225, np.uint8)
+        image = cloud_picture.picture(some, light, gray, _views(scan)[1], scan.cell_m / 2, 520, 520)
+        figures.append(_figure(name, image))
+    return f'<h2>The mesh</h2><div class="pictures">{"".join(figures)}</div>'
+
+
+def _figure(name: str, image: NDArray[np.uint8]) -> str:
+    text = base64.b64encode(cloud_picture.png(image)).decode()
+    return f'<figure><img src="data:image/png;base64,{text}" alt="{name}"><figcaption>{name}</figcaption></figure>'
 
 
 def _parts_table(scan: Scan) -> str:
@@ -247,6 +293,7 @@ def _page(scans: Sequence[Scan]) -> str:
 <p class="headline">{headline}</p>
 {f"<ul>{notes}</ul>" if notes else ""}
 <h2>The cloud</h2>{_pictures(first)}
+{_mesh_pictures(first)}
 {_error_map(first)}
 {_parts_table(first)}
 {others}
