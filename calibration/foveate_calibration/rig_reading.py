@@ -61,9 +61,9 @@ def read_rig(
     Raises CalibrationError, RecordingError.
     """
     with Recording(path) as log:
-        for stream in (frames, light):
-            if stream is not None and stream not in (there := _streams(log)):
-                raise CalibrationError(f"{path}: no stream '{stream}'; it has {', '.join(there) or 'none'}")
+        _check(log, frames, Frame)
+        if light is not None:
+            _check(log, light, MirrorState)
         camera, laser = _drawing(log, frames, light)
         readings = _readings(log, light)
         total = _streams(log)[frames]
@@ -119,6 +119,16 @@ def _messages(log: Recording, stream: str, kind: type[Message]) -> Iterator[Any]
     return (message for _, message in log.messages(stream, kind))
 
 
+def _check(log: Recording, stream: str, kind: type[Message]) -> None:
+    """Raises CalibrationError where a recording has no such stream, or it is of other messages."""
+    kinds = {found.topic.lstrip("/"): found.type.rpartition(".")[2] for found in log.streams() if found.messages}
+    if stream not in kinds:
+        raise CalibrationError(f"{log.path}: no stream '{stream}'; it has {', '.join(kinds) or 'none'}")
+    if kinds[stream] != kind.__name__:
+        there = ", ".join(name for name, found in kinds.items() if found == kind.__name__) or "none"
+        raise CalibrationError(f"{log.path}: stream '{stream}' is of {kinds[stream]}; of {kind.__name__} is {there}")
+
+
 def _streams(log: Recording) -> dict[str, int]:
     return {stream.topic.lstrip("/"): stream.messages for stream in log.streams() if stream.messages}
 
@@ -158,9 +168,8 @@ def read_moving(
     """
     with Recording(path) as log:
         there = _streams(log)
-        for stream in (frames, readings):
-            if stream not in there:
-                raise CalibrationError(f"{path}: no stream '{stream}'; it has {', '.join(there) or 'none'}")
+        _check(log, frames, Frame)
+        _check(log, readings, MirrorState)
         states = list(_messages(log, readings, MirrorState))
         views = []
         for done, frame in enumerate(_messages(log, frames, Frame), 1):

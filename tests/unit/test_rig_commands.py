@@ -1,4 +1,4 @@
-"""`foveate calibrate rig | mirror | laser | time` as they are called: on recordings of a simulated scanner, or refused."""
+"""`foveate calibrate rig`, `mirror`, `laser` and `time` as they are called: on simulated recordings, or refused."""
 
 from __future__ import annotations
 
@@ -109,3 +109,77 @@ def test_numbers_that_mean_nothing_are_refused(option: str, value: str, capsys: 
     with pytest.raises(SystemExit):
         main(["calibrate", "laser", "x.mcap", "--camera", "c.yaml", "--board", SHOWN, f"{option}={value}"])
     assert "is no number from 0 on" in capsys.readouterr().err
+
+
+HELD_UP = "charuco:17x13:30mm:14mm:DICT_5X5_250"
+LAUNCH = Path(__file__).parents[2] / "launch"
+GRAPH = """
+foveate: 1
+params: {boards: 5, dwell: 1.0, power: 0.6}
+rig: RIG
+nodes:
+  camera: {use: camera, device: "${rig.camera}", mirror: "${rig.mirror}"}
+  laser:  {use: line_laser, device: "${rig.laser}", params: {power: "${params.power}"}}
+  light:  {use: mirror_reading, device: "${rig.laser_mirror}", inputs: {frame: {from: camera.frame, queue: fifo(16)}}}
+  stripe: {use: stripe, inputs: {frame: {from: camera.frame, queue: fifo(16)}}}
+  plan:
+    use: scan_planner
+    camera: ${rig.camera}
+    mirror: ${rig.mirror}
+    laser: ${rig.laser}
+    laser_mirror: ${rig.laser_mirror}
+    inputs: {strobe: camera.frame, stripe: stripe.stripe, calibration: calibrate.calibration}
+    params: {boards: "${params.boards}", dwell: "${params.dwell}"}
+  calibrate:
+    use: rig_calibration
+    camera: ${rig.camera}
+    mirror: ${rig.mirror}
+    laser: ${rig.laser}
+    laser_mirror: ${rig.laser_mirror}
+    inputs: {frame: camera.frame, stripe: stripe.stripe, light: light.state}
+    sync: {reference: frame, match: {stripe: exact, light: exact}}
+    params: {board: "charuco:17x13:30mm:14mm:DICT_5X5_250", boards: 99}
+  mirror:       {use: mirror, device: "${rig.mirror}", inputs: {target: {from: plan.view, queue: fifo(4)}}}
+  laser_mirror: {use: mirror, device: "${rig.laser_mirror}", inputs: {target: {from: plan.light, queue: fifo(4)}}}
+record: {to: logs, streams: [camera.frame, light.state]}
+"""
+
+
+def recorded(folder: Path, duration: str, *settings: str) -> Path:
+    """A recording of the simulated scanner before boards."""
+    graph = folder / "boards.yaml"
+    graph.write_text(GRAPH.replace("RIG", str(LAUNCH / "rigs" / "sim_scanner.yaml")), encoding="utf-8")
+    sets = [word for setting in settings for word in ("--set", setting)]
+    words = [str(graph), "--executor", "virtual", "--duration", duration, "--output", str(folder / "log"), *sets]
+    assert main(["run", *words]) == 0
+    return folder / "log" / "run.mcap"
+
+
+@pytest.fixture(scope="module")
+def glimpse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A third of a second before one board."""
+    return recorded(tmp_path_factory.mktemp("glimpse"), "0.3s")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rig", "--frames", "camera.fram"], "no stream 'camera.fram'; it has camera.frame, light.state"),
+        (["rig", "--light", "camera.frame"], "stream 'camera.frame' is of Frame; of MirrorState is light.state"),
+        (["mirror", "--frames", "light.state"], "stream 'light.state' is of MirrorState; of Frame is camera.frame"),
+        (["rig", "--board", "charuco:6x5:40mm:14mm:DICT_4X4_50"], "is in none of 3"),
+        (["rig"], "boards are too few"),
+        (["time", "--readings", "light.state", "--camera", "NONE"], "cannot be read"),
+        (["laser", "--camera", "NONE"], "cannot be read"),
+    ],
+    ids=["no stream", "frames for light", "readings for frames", "no board", "few boards", "no camera", "no camera"],
+)
+def test_a_recording_that_says_too_little_is_refused(  # type: ignore[no-untyped-def]
+    glimpse: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words, said
+) -> None:
+    out, page = tmp_path / "out.yaml", tmp_path / "out.html"
+    board = [] if "--board" in words else ["--board", HELD_UP]
+    assert main(["calibrate", words[0], str(glimpse), *words[1:], *board, "-o", str(out), "--report", str(page)]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said in last and last.startswith("foveate: ")
+    assert not out.exists() and not page.exists()
