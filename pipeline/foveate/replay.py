@@ -183,7 +183,7 @@ def substitute(graph: Graph, log: Recording, chosen: set[str]) -> tuple[Graph, d
         ports = [port for port in spec.schema.outputs.values() if f"{name}.{port.name}" in recorded]
         if ports and (wanted or not chosen):
             schema = Schema({}, {}, {port.name: port for port in ports})
-            nodes[name] = replace(spec, kind=RecordedSource, schema=schema, parameters={}, cost_ns=0)
+            nodes[name] = replace(spec, kind=RecordedSource, schema=schema, parameters={}, sync=None, cost_ns=0)
             sources[name] = RecordedSource(log, name, ports)
     wires = tuple(w for w in graph.wires if w.target not in replaced and w.source in nodes)
     record = graph.record

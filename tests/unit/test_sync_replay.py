@@ -72,7 +72,17 @@ class Fuse(Node):
         return ProbabilityMap(a.stamp, content, 0.0, 0.0, 1.0)
 
 
-OURS = {"jittery": Jittery, "fuse": Fuse}
+class Double(Node):
+    """Twice what comes."""
+
+    class Outputs:
+        out: ProbabilityMap
+
+    def step(self, value: ProbabilityMap) -> ProbabilityMap:
+        return ProbabilityMap(value.stamp, 2 * value.expected, 0.0, 0.0, 1.0)
+
+
+OURS = {"jittery": Jittery, "fuse": Fuse, "double": Double}
 GRAPH = """\
 foveate: 1
 nodes:
@@ -120,3 +130,13 @@ def test_a_replay_matches_the_same_sets(
     assert all(w["missing"] == 0 for w in wires.values())
     live = {w.wire: w.delivered for w in result.wires}
     assert wires["imu.imu -> fuse.imu"]["delivered"] == live["imu.imu -> fuse.imu"]
+
+
+def test_a_node_that_matches_can_be_fed_from_the_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = GRAPH.replace("record:", "  double: {use: double, inputs: {value: fuse.out}}\nrecord:")
+    (tmp_path / "graph.yaml").write_text(graph.replace("fuse.out]", "fuse.out, double.out]"), encoding="utf-8")
+    log = tmp_path / "run.mcap"
+    assert execute(load_graph(tmp_path / "graph.yaml"), "virtual", None, log, threading.Event(), False).balanced
+    assert main(["replay", str(log), "--nodes", "double", "--verify", "--no-record", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["verified"]["good"] and any("double.out" in line for line in told["report"])
