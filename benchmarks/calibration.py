@@ -54,7 +54,7 @@ def shape_mm(camera: SteeredCamera, laser: SteeredLaser, seed: int) -> np.ndarra
 def true_px(fit: RigFit, seed: int) -> float:
     """Root mean square of the held-out views with the rig and the boards as they were."""
     problem = RigProblem(*rig.made(seed), rig.poses(seed, 14), (), fit.problem.noise)
-    squares = [problem.block(view).residual[: 2 * len(view.pixel)] for view in fit.held_views]
+    squares = [problem.block(view).residual[: 2 * len(view.pixel)] for view in fit.held_out.views]
     return float(np.sqrt(np.mean(np.concatenate(squares) ** 2)) * fit.problem.noise.corner_px)
 
 
@@ -67,9 +67,9 @@ def one(seed: int) -> Result:
     problem, free = fit.problem, fit.solution.prior_sigma > 0
     assert problem.laser is not None
     z = ((fit.solution.shift - rig.errors(seed)) / np.where(free, fit.solution.sigma, 1))[free]
-    own = float(np.sqrt(np.mean(fit.in_image**2)) / fit.in_image_floor_px)
+    own = fit.held_out.own_rms_px / fit.held_out.own_floor_px
     return Result(
-        z, fit.held_out_px / true_px(fit, seed), own, shape_mm(problem.camera, problem.laser, seed),
+        z, fit.held_out.rms_px / true_px(fit, seed), own, shape_mm(problem.camera, problem.laser, seed),
         shape_mm(*rig.drawn(), seed), seconds,
     )  # fmt: skip
 

@@ -51,14 +51,14 @@ def test_a_rig_is_found_again() -> None:
     fit = fitted(0)
     assert np.abs(deviations(fit, 0)).max() < 4
     assert np.sqrt((shape_errors(fit, 0) ** 2).mean()) < 1e-4, "0.1 mm over 1.1 x 1.3 x 0.65 m"
-    assert np.sqrt(np.mean(fit.in_image**2)) < 1.1 * fit.in_image_floor_px, "held-out views fit as well as noise allows"
+    assert fit.held_out.own_rms_px < 1.1 * fit.held_out.own_floor_px, "held-out views fit as well as noise allows"
     noise = fit.problem.noise
     assert noise.corner_px == pytest.approx(0.1, rel=0.15) and noise.stripe_px == pytest.approx(0.15, rel=0.15)
     assert noise.camera_rad == pytest.approx(10e-6, rel=0.4), "errors of the readings are told from those of corners"
     weak = " ".join(fit.solution.weak())
     assert "the data do not determine" in weak and "laser" in weak
     document = rig_document(fit, {"procedure": "rig"})
-    assert document.residuals["held_out_px"]["count"] == fit.held_out.size > 100
+    assert document.residuals["held_out_px"]["count"] == fit.held_out.raw_px.size > 100
 
 
 @pytest.mark.heavy
@@ -69,7 +69,7 @@ def test_twenty_rigs_are_found_again_and_the_sigmas_are_honest() -> None:
         fit = fitted(seed, placements=10, each=8)
         z.append(deviations(fit, seed))
         shapes.append(np.sqrt((shape_errors(fit, seed) ** 2).mean()))
-        assert np.sqrt(np.mean(fit.in_image**2)) < 1.1 * fit.in_image_floor_px, seed
+        assert fit.held_out.own_rms_px < 1.1 * fit.held_out.own_floor_px, seed
     squares = np.array(z) ** 2
     # the errors are drawn with 0.6 of the deviations that are allowed for, so what the data leave open is below 1
     assert 0.5 < np.sqrt(squares.mean()) < 1.15
@@ -117,7 +117,7 @@ def test_one_mirror_is_calibrated_too() -> None:
     camera, laser = rig.made(4, 1)
     views = rig.views(camera, laser, 4, stripes=False)
     fit = fit_rig(views, rig.drawn(1)[0])
-    assert np.sqrt(np.mean(fit.in_image**2)) < 1.1 * fit.in_image_floor_px
+    assert fit.held_out.own_rms_px < 1.1 * fit.held_out.own_floor_px
     assert fit.problem.laser is None
 
 

@@ -105,25 +105,26 @@ def shown(fit: RigFit) -> Sequence[Residuals]:
     if problem.laser is not None:
         stripes = [r[2 * len(v.pixel) :].reshape(-1, 1) * noise.stripe_px for v, r in parts]
         found.append(residuals_of("stripe across the line", "px", stripes, names))
-    if fit.held_views:
-        held = tuple(view.name for view in fit.held_views)
-        found.append(Residuals("corners, held out", "px", fit.in_image, fit.held_number, held, fit.held_at_px, size))
+    held = fit.held_out
+    if held.views:
+        names_held = tuple(view.name for view in held.views)
+        found.append(Residuals("corners, held out", "px", held.own_px, held.number, names_held, held.at_px, size))
     return found
 
 
 def lines(fit: RigFit) -> dict[str, str]:
     """What a fit comes to."""
-    noise = fit.problem.noise
+    noise, held = fit.problem.noise, fit.held_out
     told = {
-        "views": f"{len(fit.problem.views)} fitted, {len(fit.held_views)} held out, {len(fit.removed)} left out",
+        "views": f"{len(fit.problem.views)} fitted, {len(held.views)} held out, {len(fit.removed)} left out",
         "corners": f"{noise.corner_px:.3f} px; readings of the camera's mirror {noise.camera_rad * 1e6:.1f} urad",
-        "held out": f"{fit.held_out_px:.3f} px, {fit.held_out_px / fit.floor_px:.2f} of what noise leaves"
-        if len(fit.held_out)
+        "held out": f"{held.rms_px:.3f} px, {held.rms_px / held.floor_px:.2f} of what noise leaves"
+        if len(held.raw_px)
         else "nothing: fewer than 5 views of each place, so there is nothing to judge by",
     }
-    if fit.problem.laser is not None and len(fit.stripe_m):
+    if fit.problem.laser is not None and len(held.stripe_m):
         told["laser"] = (
             f"stripes {noise.stripe_px:.3f} px; readings of its mirror {noise.laser_rad * 1e6:.1f} urad; "
-            f"held-out stripes {1e3 * float((fit.stripe_m**2).mean() ** 0.5):.3f} mm off its plane"
+            f"held-out stripes {1e3 * float((held.stripe_m**2).mean() ** 0.5):.3f} mm off its plane"
         )
     return told

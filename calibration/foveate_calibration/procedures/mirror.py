@@ -44,8 +44,8 @@ def fit_mirror(
     problem = rig.problem
     pixels, angles, off = residuals_of(problem, problem.views)
     maps[POLYNOMIAL] = ResidualMap.polynomial(pixels, angles, -off)
-    length = _best_length(problem, rig.floor_px)
-    maps[PROCESS] = ResidualMap.gaussian_process(pixels, angles, -off, rig.floor_px, length)
+    length = _best_length(problem, rig.held_out.floor_px)
+    maps[PROCESS] = ResidualMap.gaussian_process(pixels, angles, -off, rig.held_out.floor_px, length)
     errors = {name: _held_out_px(rig, found) for name, found in maps.items()}
     for name, error in errors.items():
         tell(f"{name.replace('_', ' ')}: {error:.4f} px on held-out views")
@@ -84,9 +84,9 @@ def residuals_of(problem: RigProblem, views: Sequence[BoardView]) -> tuple[Array
 
 
 def _held_out_px(rig: RigFit, found: ResidualMap | None) -> float:
-    if not rig.held_views:
+    if not rig.held_out.views:
         return float("nan")
-    pixels, angles, off = residuals_of(rig.problem, rig.held_views)
+    pixels, angles, off = residuals_of(rig.problem, rig.held_out.views)
     if found is not None:
         off = off + found.offset_px(pixels, angles)
     return float(np.sqrt(np.mean(off**2)))

@@ -1,8 +1,8 @@
 """A steered camera and a steered laser from boards that stood still: mirrors, then laser, then everything jointly.
 
 Parameters may be off from the drawing by what machining allows, and where the data leave a direction open that keeps it
-near the drawing. One direction is always open: a common shift of all virtual centres. By convention it stays as drawn,
-so the frame of the rig may be a millimetre or two from the drawing's. Shapes do not depend on it.
+near the drawing. Some are always open: a common shift of all virtual centres, a small turn of everything. By convention
+they stay as drawn, so the frame of the rig may be a millimetre or two from the drawing's. Shapes do not depend on them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from foveate_calibration import lens
 from foveate_calibration.errors import CalibrationError
 from foveate_calibration.least_squares import Solution, solve
-from foveate_calibration.procedures.rig_problem import Noise, RigProblem, board_plane, on_plane, start_poses
+from foveate_calibration.procedures.held_out import HeldOut, judge, split
+from foveate_calibration.procedures.rig_problem import Noise, RigProblem, start_poses
 from foveate_calibration.steered_camera import SteeredCamera
 from foveate_calibration.steered_laser import SteeredLaser
 from foveate_calibration.views import BoardView
@@ -30,8 +31,6 @@ SHEET = np.array([5e-3, 5e-3, 2e-3])  # of a laser module in its mount: two tilt
 LENS_SHARE, CENTER_PX, DISTORTION = 0.02, 30.0, 0.3  # of the focal length, of the principal point, of each coefficient
 _HUBER = (300.0, 30.0, 2.5)  # sigmas; first nearly everything is believed, for the drawing may be off by 100 px
 _FEWEST_PLACEMENTS, _FEWEST_VIEWS, _LEAST_TILT_RAD = 4, 12, 0.1
-_HOLD_OUT = 5  # every fifth view of a placement is kept for the judgement
-_STRAY_SIGMAS = 8.0  # of a corner's noise: a marker's edge was taken for a corner
 _STRAY_PX = 5.0  # median distance to the nearest pose: distortion that is still unknown stays below
 _MOST_OFF = 6.0  # median residual of a view, in sigmas, beyond which it is left out
 
@@ -42,25 +41,12 @@ class RigFit:
 
     solution: Solution[RigProblem]
     removed: tuple[str, ...]  # views that do not fit, and why
-    held_views: tuple[BoardView, ...]  # which the fit had not seen
-    held_out: Array  # K x 2 residuals of their corners in pixels
-    floor_px: float  # what their root mean square would be with a perfect model: the noise of corners and of readings
-    in_image: Array  # K x 2, the same without the part that the errors of each image's readings explain
-    in_image_floor_px: float
-    held_number: NDArray[np.int64]  # (K,) which of the held-out views each is of
-    held_at_px: Array  # K x 2, where it was seen
-    strays: int  # corners of them that were found in the wrong place, and are left out of this
-    stripe_m: Array  # distances of held-out stripe points from the laser's plane, metres
+    held_out: HeldOut
 
     @property
     def problem(self) -> RigProblem:
         """The fitted state."""
         return self.solution.problem
-
-    @property
-    def held_out_px(self) -> float:
-        """Root mean square of the held-out residuals (pixels, each axis)."""
-        return float(np.sqrt(np.mean(self.held_out**2))) if len(self.held_out) else float("nan")
 
 
 def fit_rig(
@@ -77,7 +63,7 @@ def fit_rig(
     views = _renumbered(views)
     check_views(views, laser is not None)
     views, removed = _without_strays(views, camera, tell)
-    kept, held = _split(views)
+    kept, held = split(views)
     problem = RigProblem(camera, None, start_poses(kept, camera), tuple(kept), noise or Noise())
     _check_tilts(problem)
     prior = expected_errors(camera, laser, machined, free_lens)
@@ -98,8 +84,7 @@ def fit_rig(
         solution = _with_measured_noise(solution.problem, prior, solution.shift, tell)
     for text in (*more, *late):
         tell(f"left out {text}")
-    held = _believable(solution.problem, held)
-    return RigFit(solution, (*removed, *more, *late), tuple(held), *judge(solution.problem, held))
+    return RigFit(solution, (*removed, *more, *late), judge(solution.problem, held))
 
 
 def expected_errors(
@@ -213,7 +198,7 @@ def measured_noise(solution: Solution[RigProblem]) -> Noise:
     problem = solution.problem
     sums = np.zeros((4, 2))  # squares and numbers, by _NOISES
     fitted = 6 * len(problem.rig_from_board) + int((solution.prior_sigma > 0).sum())
-    spare = 1.0 - fitted / sum(map(len, solution.residuals))
+    spare = max(1.0 - fitted / sum(map(len, solution.residuals)), 0.05)
     parts = zip(
         problem.views, solution.residuals, solution.weights, solution.nuisances, solution.nuisance_variance, strict=True
     )
@@ -247,69 +232,7 @@ def _trimmed(solution: Solution[RigProblem]) -> tuple[Solution[RigProblem], tupl
     return replace(solution, problem=replace(solution.problem, views=tuple(kept))), tuple(removed)
 
 
-def _believable(problem: RigProblem, views: Sequence[BoardView]) -> list[BoardView]:
-    """Those of held-out views whose board stands where a fitted view saw it, and did not move."""
-    placements = {view.placement for view in problem.views}
-    by_reading_px = 2 * float(problem.camera.lens.values[0]) * problem.noise.camera_rad
-    limit = max(_MOST_OFF * float(np.hypot(by_reading_px, problem.noise.corner_px)), _STRAY_PX / 2)
-    found = []
-    for view in views:
-        if view.placement in placements:
-            residual = problem.block(view).residual[: 2 * len(view.pixel)] * problem.noise.corner_px
-            if np.median(np.abs(residual)) < limit:
-                found.append(view)
-    return found
-
-
-def judge(
-    problem: RigProblem, views: Sequence[BoardView]
-) -> tuple[Array, float, Array, float, NDArray[np.int64], Array, int, Array]:
-    """Views the fit has not seen: what RigFit tells of them, from `held_out` on."""
-    sigma, strays, number, at_px = problem.noise.corner_px, 0, [np.zeros(0, np.int64)], [np.zeros((0, 2))]
-    raw, raw_floor, own, own_floor, distances = [np.zeros((0, 2))], [0.0], [np.zeros((0, 2))], [0.0], [np.zeros(0)]
-    for k, view in enumerate(views):
-        block = problem.block(view)
-        corners, seen = 2 * len(view.pixel), view.pixel
-        assert block.by_nuisance is not None
-        nuisance, residual = block.by_nuisance[:corners], block.residual[:corners]
-        for _ in range(2):  # once more without corners that were found in the wrong place
-            gain = np.linalg.solve(nuisance.T @ nuisance + np.eye(nuisance.shape[1]), nuisance.T)
-            left = residual - nuisance @ (gain @ residual)
-            good = np.repeat(np.linalg.norm(left.reshape(-1, 2), axis=1) < _STRAY_SIGMAS, 2)
-            nuisance, residual, seen = nuisance[good], residual[good], seen[good[::2]]
-        raw.append(residual.reshape(-1, 2) * sigma)
-        own.append(left[good].reshape(-1, 2) * sigma)
-        number.append(np.full(len(seen), k))
-        at_px.append(seen)
-        strays += (corners - len(residual)) // 2
-        raw_floor.append((len(residual) + float((nuisance**2).sum())) * sigma**2)
-        own_floor.append((len(residual) - nuisance.shape[1]) * sigma**2)
-        if problem.laser is not None and view.stripe_px is not None and view.laser_rad is not None:
-            pose = problem.rig_from_board[view.placement]
-            assert view.angle_rad is not None
-            points = on_plane(problem.camera, view.stripe_px, view.angle_rad, board_plane(pose))
-            plane = problem.laser.plane(view.laser_rad)
-            distances.append(points @ plane[:3] - plane[3])
-    count = max(sum(2 * len(part) for part in raw), 1)
-    floors = [float(np.sqrt(max(sum(part), 0.0) / count)) for part in (raw_floor, own_floor)]
-    return (
-        np.concatenate(raw), floors[0], np.concatenate(own), floors[1], np.concatenate(number), np.concatenate(at_px),
-        strays, np.concatenate(distances),
-    )  # fmt: skip
-
-
 def _renumbered(views: Sequence[BoardView]) -> list[BoardView]:
     """With placements counted from 0 without gaps."""
     order = {placement: k for k, placement in enumerate(sorted({view.placement for view in views}))}
     return [replace(view, placement=order[view.placement]) for view in views]
-
-
-def _split(views: Sequence[BoardView]) -> tuple[list[BoardView], list[BoardView]]:
-    """The views to fit, and every fifth of a placement to judge by."""
-    kept: list[BoardView] = []
-    held: list[BoardView] = []
-    seen: dict[int, int] = {}
-    for view in views:
-        seen[view.placement] = seen.get(view.placement, 0) + 1
-        (held if seen[view.placement] % _HOLD_OUT == 0 else kept).append(view)
-    return kept, held

@@ -17,7 +17,7 @@ _BELIEVED = 0.3  # least weight of a corner that counts: it is within 8 sigmas
 
 def rig_document(fit: RigFit, origin: Mapping[str, str], camera: SteeredCamera | None = None) -> Calibration:
     """The calibration of a rig; `camera`: with a residual map, in place of the physical model."""
-    problem, noise = fit.problem, fit.problem.noise
+    problem, noise, held = fit.problem, fit.problem.noise, fit.held_out
     models: dict[str, Model] = {CAMERA: camera or problem.camera}
     if problem.laser is not None:
         models[LASER] = problem.laser
@@ -27,15 +27,15 @@ def rig_document(fit: RigFit, origin: Mapping[str, str], camera: SteeredCamera |
     strays = sum(int((~believed).sum()) // 2 for _, believed in pairs)
     residuals = {
         "corner_px": {**_spread(corners * noise.corner_px), "noise": noise.corner_px, "strays": float(strays)},
-        "held_out_px": {**_spread(fit.held_out), "floor": fit.floor_px, "strays": float(fit.strays)},
-        "held_out_in_image_px": {**_spread(fit.in_image), "floor": fit.in_image_floor_px},
+        "held_out_px": {**_spread(held.raw_px), "floor": held.floor_px, "strays": float(held.strays)},
+        "held_out_in_image_px": {**_spread(held.own_px), "floor": held.own_floor_px},
         "camera_reading_rad": {"noise": noise.camera_rad},
     }
     if problem.laser is not None:
-        residuals["stripe_plane_m"] = {**_spread(fit.stripe_m), "noise_px": noise.stripe_px}
+        residuals["stripe_plane_m"] = {**_spread(held.stripe_m), "noise_px": noise.stripe_px}
         residuals["laser_reading_rad"] = {"noise": noise.laser_rad}
     residuals["views"] = {
-        "used": float(len(problem.views)), "held_out": float(len(fit.held_views)),
+        "used": float(len(problem.views)), "held_out": float(len(held.views)),
         "left_out": float(len(fit.removed)), "placements": float(len({view.placement for view in problem.views})),
     }  # fmt: skip
     return Calibration(models, residuals, fit.solution.sigmas(), tuple(fit.solution.weak()), dict(origin))
