@@ -12,13 +12,16 @@ pytest.importorskip("numba", reason="stripes are found by numba (extra scan)")
 
 from foveate.cli import main
 from foveate_calibration.boards import Board
+from foveate_calibration.commands.rig import lines, shown
 from foveate_calibration.document import Calibration, TimeOffset, Transform
 from foveate_calibration.errors import CalibrationError
 from foveate_calibration.lens import Lens
+from foveate_calibration.procedures.rig import fit_rig
 from foveate_calibration.rigid import rotation_from, transform
 from foveate_calibration.steered_camera import SteeredCamera
 from foveate_calibration.steered_laser import LaserPlane, SteeredLaser
 from foveate_calibration.stripe_reading import read_stripes
+from tests import scanner_rig
 
 SHOWN = "charuco:6x5:40mm:14mm:DICT_5X5_250"
 LENS = Lens.from_matrix(np.array([[900.0, 0, 320], [0, 900, 240], [0, 0, 1]]), np.zeros(5), 640, 480)
@@ -120,6 +123,13 @@ def test_numbers_that_mean_nothing_are_refused(option: str, value: str, capsys: 
     with pytest.raises(SystemExit):
         main(["calibrate", "laser", "x.mcap", "--camera", "c.yaml", "--board", SHOWN, f"{option}={value}"])
     assert "is no number from 0 on" in capsys.readouterr().err
+
+
+def test_a_rig_with_no_view_held_out_is_told_as_such() -> None:
+    camera, steered = scanner_rig.made(3)
+    fit = fit_rig(scanner_rig.views(camera, steered, 3, placements=4, each=4, stripes=False), scanner_rig.drawn()[0])
+    assert lines(fit)["held out"].startswith("nothing: fewer than 5 views of each place")
+    assert [kind.name for kind in shown(fit)] == ["corners"]
 
 
 HELD_UP = "charuco:17x13:30mm:14mm:DICT_5X5_250"
