@@ -33,10 +33,12 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install -e '.[dev]'
 	@touch $@ $(VENV)/run.stamp
 
-# The version that the networks were trained with; a plain `torch` may bring gigabytes of CUDA libraries.
+# The version that the networks were trained with; a plain `torch` may bring gigabytes of CUDA libraries, a plain `open3d`
+# (1.2 GB) those of CUDA too; `open3d-cpu` (0.6 GB) is the same module, for x86 alone.
 $(VENV)/all.stamp: $(VENV)/dev.stamp
 	$(PIP) install torch==2.13.0
 	$(PIP) install -e '.[dev,train]'
+	$(PIP) install open3d-cpu || $(PIP) install open3d || echo "open3d is not installed; the tests of TSDF meshes skip"
 	$(PIP) install dv-processing faery || echo "event decoders to compare with are not installed; those tests skip"
 	@touch $@
 

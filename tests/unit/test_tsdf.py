@@ -183,7 +183,7 @@ def facing(mesh: Mesh) -> np.ndarray:
 
 @pytest.mark.heavy
 def test_a_ball_of_profiles() -> None:
-    pytest.importorskip("open3d")
+    pytest.importorskip("open3d", exc_type=ImportError)
     mesh = tsdf.of_profiles(ball(1e-4), 1e-3)
     error_m, inner = errors_m(mesh)
     assert inner.sum() > 8_000
@@ -198,7 +198,7 @@ def test_a_ball_of_profiles() -> None:
 @pytest.mark.heavy
 def test_images_from_several_sides_make_one_surface() -> None:
     """Rendered depth images of the ball, as a depth camera gives them, from left and right; it closes further round."""
-    pytest.importorskip("open3d")
+    pytest.importorskip("open3d", exc_type=ImportError)
     matrix = np.array([[800.0, 0, 159.5], [0, 800.0, 119.5], [0, 0, 1]])
     column, row = np.meshgrid(np.arange(320), np.arange(240))
     ray = np.stack([column, row, np.ones_like(row)], axis=-1) @ np.linalg.inv(matrix).T
@@ -222,7 +222,7 @@ def test_images_from_several_sides_make_one_surface() -> None:
 @pytest.mark.heavy
 @pytest.mark.parametrize("tilt", [(0.0, 0.0), (0.5, 0.3)])
 def test_a_plane_of_profiles_is_flat_to_a_micrometre(tilt: tuple[float, float], tmp_path: Path) -> None:
-    pytest.importorskip("open3d")
+    pytest.importorskip("open3d", exc_type=ImportError)
     mesh = tsdf.of_profiles(plane(1.5e-3, tilt), VOXEL_M)
     inner = np.abs(mesh.point_m[:, :2]).max(axis=1) < 0.044
     off = mesh.point_m[:, 2] - 2.0 - mesh.point_m[:, :2] @ tilt
@@ -236,7 +236,7 @@ def test_a_plane_of_profiles_is_flat_to_a_micrometre(tilt: tuple[float, float], 
 
 @pytest.mark.heavy
 def test_nothing_seen_is_an_empty_mesh_and_nonsense_is_refused() -> None:
-    pytest.importorskip("open3d")
+    pytest.importorskip("open3d", exc_type=ImportError)
     grown = tsdf.Tsdf(1e-3, 4e-3)
     grown.integrate(np.full((4, 4), np.nan, np.float32), np.eye(3), np.eye(4))
     assert len(grown.mesh().triangle) == 0 == len(tsdf.of_profiles([], 1e-3).triangle)
