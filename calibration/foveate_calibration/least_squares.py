@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from foveate_calibration.errors import CalibrationError
 
 Array = NDArray[np.float64]
-_MOST_STEPS = 60
+_MOST_STEPS = 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)

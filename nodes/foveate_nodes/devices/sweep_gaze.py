@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt, Le
 
+from foveate.errors import StateError
 from foveate.messages import Gaze, Stamp
 from foveate.node import Node, Unit
 from foveate_drivers.mirrors.base import Mirror
@@ -28,9 +29,10 @@ class SweepGaze(Node):
         steps: Annotated[float, Unit("Hz"), Gt(0), Le(10_000)] = 1000.0,
     ) -> None:  # fmt: skip
         """`center`: mechanical radians, one an axis; `amplitude`: to each side; `rate`: of the first axis; `steps`: how
-        often the mirror is told where to go."""
-        self._center = np.zeros(mirror.axes)
-        self._center[: len(center)] = center[: mirror.axes]
+        often the mirror is told where to go. Raises StateError where `center` does not fit."""
+        if len(center) != mirror.axes:
+            raise StateError(mirror.uri, "sweep", f"'center' has {len(center)} angles, and it {mirror.axes} axes")
+        self._center = np.array(center)
         self._amplitude_rad, self._rates_hz = amplitude, rate * (1.0 + 0.37 * np.arange(mirror.axes))
         self._period_ns = round(1e9 / steps)
         self._next_ns = 0
