@@ -57,7 +57,7 @@ class SteeredCamera:
 
     def linearize(self, points_m: Array, angle_rad: Array) -> tuple[Array, Array, Array, Array, Array]:
         """Pixels (N x 2) and their derivatives: by the points (N x 2 x 3), by steps of the mirrors (N x 2 x 9 axes), by
-        the lens (N x 2 x 18), and by the angles (N x 2 x axes). The residual map is left out.
+        the lens (N x 2 x 18), and by the angles (N x 2 x axes). The slopes leave the residual map out.
         """
         points_m = np.asarray(points_m, np.float64).reshape(-1, 3)
         linear = [mirror.linearize(float(a)) for mirror, a in zip(self.mirrors, angle_rad, strict=True)]
@@ -76,6 +76,8 @@ class SteeredCamera:
         by_angle = np.empty((len(points_m), 2, len(self.mirrors)))
         for k, (mirror, a) in enumerate(zip(self.mirrors, angle_rad, strict=True)):
             by_angle[:, :, k] = by_mirror[:, :, 9 * k + 8] * (mirror.gain + 3 * mirror.cubic * float(a) ** 2)
+        if self.residual is not None:
+            pixels = pixels + self.residual.offset_px(pixels, angle_rad)
         return pixels, by_seen @ before[:3, :3], by_mirror, by_lens, by_angle
 
     def stepped(self, mirror_step: Array, lens_step: Array | None = None) -> SteeredCamera:

@@ -28,9 +28,10 @@ def run(options: argparse.Namespace) -> int:
     from foveate_calibration.procedures.mirror import fit_mirror
     from foveate_calibration.procedures.rig_document import rig_document
 
+    free = rig.free_names(options)  # before the long reading
     reading = rig.read(options, None)
     fit = fit_mirror(
-        reading.views, reading.camera, machined=options.machined, free_lens=rig.free_names(options),
+        reading.views, reading.camera, machined=options.machined, free_lens=free,
         residual=options.residual, tell=arguments.tell,
     )  # fmt: skip
     came = {**rig.came_from(options, reading, "mirror"), "residual": fit.chosen}

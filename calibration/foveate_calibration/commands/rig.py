@@ -45,13 +45,17 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     """What may change in the fit."""
     parser.add_argument("--free", default="fx,fy,cx,cy,k1", metavar="NAMES",
                         help="of the lens, with commas (default: fx,fy,cx,cy,k1)")  # fmt: skip
-    parser.add_argument("--machined", type=float, default=1.0, metavar="FACTOR",
+    parser.add_argument("--machined", type=arguments.factor, default=1.0, metavar="FACTOR",
                         help="how far mirrors may be from the drawing, by what is usual (default: 1)")  # fmt: skip
 
 
 def free_names(options: argparse.Namespace) -> tuple[str, ...]:
-    """The lens parameters of `--free`."""
-    return tuple(name.strip() for name in options.free.split(",") if name.strip())
+    """The lens parameters of `--free`. Raises CalibrationError."""
+    from foveate_calibration.procedures.rig import check_free
+
+    names = tuple(name.strip() for name in options.free.split(",") if name.strip())
+    check_free(names)
+    return names
 
 
 def run(options: argparse.Namespace) -> int:
@@ -59,9 +63,10 @@ def run(options: argparse.Namespace) -> int:
     from foveate_calibration.procedures.rig import fit_rig
     from foveate_calibration.procedures.rig_document import rig_document
 
+    free = free_names(options)  # before the long reading
     reading = read(options, options.light)
     fit = fit_rig(
-        reading.views, reading.camera, reading.laser, machined=options.machined, free_lens=free_names(options),
+        reading.views, reading.camera, reading.laser, machined=options.machined, free_lens=free,
         tell=arguments.tell,
     )  # fmt: skip
     calibration = rig_document(fit, came_from(options, reading, "rig"))

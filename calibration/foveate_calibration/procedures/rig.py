@@ -91,9 +91,7 @@ def expected_errors(
     camera: SteeredCamera, laser: SteeredLaser | None, machined: float, free_lens: Sequence[str]
 ) -> Array:
     """How far each parameter may be from the drawing, in the order of RigProblem.names; 0 = held."""
-    unknown = sorted(set(free_lens) - set(lens.PARAMETERS))
-    if unknown:
-        raise CalibrationError(f"the lens has no parameter '{unknown[0]}'; it has {', '.join(lens.PARAMETERS)}")
+    check_free(free_lens)
     of_lens = np.full(len(lens.PARAMETERS), DISTORTION)
     of_lens[:2], of_lens[2:4] = LENS_SHARE * camera.lens.values[:2], CENTER_PX
     of_lens[[name not in free_lens for name in lens.PARAMETERS]] = 0.0
@@ -101,6 +99,13 @@ def expected_errors(
     if laser is not None:
         parts += [SHEET * machined, MACHINED * machined]
     return np.concatenate(parts)
+
+
+def check_free(names: Sequence[str]) -> None:
+    """Raises CalibrationError for a name that is no parameter of a lens."""
+    unknown = sorted(set(names) - set(lens.PARAMETERS))
+    if unknown:
+        raise CalibrationError(f"the lens has no parameter '{unknown[0]}'; it has {', '.join(lens.PARAMETERS)}")
 
 
 def check_views(views: Sequence[BoardView], with_laser: bool) -> None:
