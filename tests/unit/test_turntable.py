@@ -273,7 +273,7 @@ def test_a_real_box_is_square(shared_data: Path, tmp_path: Path, capsys: pytest.
     result = json.loads(capsys.readouterr().out)
     assert result["balanced"] and result["failure"] is None and "39 profiles" in result["report"][0]
     page = (tmp_path / "out/report.html").read_text()
-    assert "degrees off the table" in page and page.count("data:image/png") == 3
+    assert "degrees off the table" in page and page.count("data:image/png") == 4
     cloud = ply.read(tmp_path / "out/cloud.ply")
     point, normal = cloud.point_m, cloud.normal
     assert normal is not None and 5_000 < len(point) < 9_000
