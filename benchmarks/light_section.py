@@ -104,6 +104,8 @@ def table(scan: scan_result.Scan) -> None:
         for low, high in pairwise(edges):
             here = [m for m in found if low <= m.center_m[axis] < high]
             inside = near & (points[:, axis] >= low) & (points[:, axis] < high)
+            if not inside.any():
+                continue
             means = [np.abs(errors_mm(here, kind)).mean() if len(errors_mm(here, kind)) else np.nan
                      for kind in ("step height", "radius")]  # fmt: skip
             print(f"| {name} {low:+.2f} to {high:+.2f} m | {means[0]:.3f} | {means[1]:.3f} | "

@@ -72,6 +72,7 @@ def emulator() -> Iterator[GigeEmulator]:
         yield made
 
 
+@pytest.mark.heavy  # 6 s; the emulated camera passes the same suite in every run
 class TestAravisFakeCamera:
     @every_check
     def test_conforms(self, check: Check, fake: FakeCamera) -> None:

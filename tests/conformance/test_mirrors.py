@@ -76,7 +76,14 @@ BENCHES = {
     "dac": lambda: wired(DacEmulator(), dac),
     "dac without a sensor": lambda: wired(DacEmulator(sensor=False), dac),
 }
-SLOW = ("sim in real time", "mre2 simple", "dac", "dac without a sensor")  # 10 s each
+SLOW = (
+    "sim in real time",
+    "sim of one axis",
+    "mre2 pro",
+    "mre2 simple",
+    "dac",
+    "dac without a sensor",
+)  # 5 to 10 s each
 
 
 @pytest.mark.parametrize("check", checks(suite), ids=lambda check: check.__name__)

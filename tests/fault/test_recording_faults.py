@@ -266,7 +266,7 @@ def check_prefix(path: Path, seed: int, at_least: int) -> int:
     return count
 
 
-@pytest.mark.parametrize("runs", [25, pytest.param(500, marks=heavy)])
+@pytest.mark.parametrize("runs", [5, pytest.param(500, marks=heavy)])
 def test_rec1_a_killed_writer_has_lost_nothing_it_acknowledged(runs: int, runner: Runner, tmp_path: Path) -> None:
     rng = random.Random(runs)
     torn = acknowledged = unacknowledged = largest = 0
@@ -320,7 +320,7 @@ def test_rec1_a_writer_killed_within_a_write_leaves_a_torn_batch(runner: Runner,
     assert torn
 
 
-@pytest.mark.parametrize("runs", [5, pytest.param(30, marks=heavy)])
+@pytest.mark.parametrize("runs", [3, pytest.param(30, marks=heavy)])
 def test_rec1_a_killed_run_is_replayed_and_verified(
     runs: int, runner: Runner, graph_file: Path, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ def run(capsys: pytest.CaptureFixture[str], folder: Path, seconds: int, *setting
     return str(result["report"][0])
 
 
+@pytest.mark.heavy
 def test_cars_on_a_photograph_with_the_shipped_weights(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,6 +44,7 @@ def test_cars_on_a_photograph_with_the_shipped_weights(
     assert recall >= 70, line
 
 
+@pytest.mark.heavy
 def test_people_in_a_video_with_a_foreign_detector(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

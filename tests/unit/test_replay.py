@@ -342,6 +342,7 @@ def test_rpl1_the_order_of_hashes_changes_nothing(tmp_path: Path) -> None:
     assert len(told[0]) > 60 and told[0] == told[1]
 
 
+@heavy
 def test_rpl1_rpl2_the_wide_area_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
         command = ["run", "wide_area", "--executor", "virtual", "--duration", "250ms", "--quiet", "--no-report"]

@@ -48,9 +48,9 @@ def deviations(fit: RigFit, seed: int) -> np.ndarray:
 
 
 def test_a_rig_is_found_again() -> None:
-    fit = fitted(0)
+    fit = fitted(0, placements=8, each=7)
     assert np.abs(deviations(fit, 0)).max() < 4
-    assert np.sqrt((shape_errors(fit, 0) ** 2).mean()) < 1e-4, "0.1 mm over 1.1 x 1.3 x 0.65 m"
+    assert np.sqrt((shape_errors(fit, 0) ** 2).mean()) < 2e-4, "0.2 mm over 1.1 x 1.3 x 0.65 m"
     assert fit.held_out.own_rms_px < 1.1 * fit.held_out.own_floor_px, "held-out views fit as well as noise allows"
     noise = fit.problem.noise
     assert noise.corner_px == pytest.approx(0.1, rel=0.15) and noise.stripe_px == pytest.approx(0.15, rel=0.15)
@@ -58,7 +58,7 @@ def test_a_rig_is_found_again() -> None:
     weak = " ".join(fit.solution.weak())
     assert "the data do not determine" in weak and "laser" in weak
     document = rig_document(fit, {"procedure": "rig"})
-    assert document.residuals["held_out_px"]["count"] == fit.held_out.raw_px.size > 100
+    assert document.residuals["held_out_px"]["count"] == fit.held_out.raw_px.size > 80
 
 
 @pytest.mark.heavy
@@ -113,6 +113,7 @@ def test_parallel_boards_are_refused() -> None:
         fit_rig(views, *rig.drawn())
 
 
+@pytest.mark.heavy
 def test_one_mirror_is_calibrated_too() -> None:
     camera, laser = rig.made(4, 1)
     views = rig.views(camera, laser, 4, stripes=False)

@@ -334,6 +334,7 @@ def steger_error_px(contrast: float, grain: float, sigma: float = 3.5) -> float:
     return float(errors[np.abs(errors) < 3].std())
 
 
+@pytest.mark.heavy
 def test_speckle_decides_how_well_a_line_is_found() -> None:
     """Measured elsewhere for 16 looks (contrast 0.25): 0.065, 0.12 and 0.20 px for grains of 1, 2 and 4 px."""
     without = steger_error_px(0.0, 2.0)
