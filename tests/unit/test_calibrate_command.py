@@ -163,6 +163,7 @@ def test_what_cannot_be_calibrated_leaves_no_file(
         main(["calibrate", "camera", left, "--board", BOARD, "--every", "0"])
 
 
+@pytest.mark.heavy
 def test_a_chessboard_that_is_another_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for k, pose in enumerate(poses(1)):
         cv2.imwrite(str(tmp_path / f"{k}.png"), render(Board.parse("chessboard:9x6:25mm"), pose, k))

@@ -110,6 +110,7 @@ def test_without_noise_the_lens_is_exact_and_opencv_agrees() -> None:
     assert ours.calibration({}).residuals["reprojection_px"]["rms_point"] == pytest.approx(rms, rel=0.01)
 
 
+@pytest.mark.heavy
 def test_other_models_of_distortion() -> None:
     wide = lens_of(1, k1=0.4, k2=0.05, k4=0.7, k5=0.1, p1=0.0, p2=0.0)
     fit = fit_camera(views_of(1, wide, 25), *SIZE, coefficients=("k1", "k2", "k3", *RATIONAL))
@@ -290,6 +291,7 @@ def test_stereo_agrees_with_opencv() -> None:
     assert (np.abs(np.concatenate([turn, shift])) < 2 * fit.solution.sigma[-6:]).all()
 
 
+@pytest.mark.heavy
 def test_known_lenses_are_held_and_a_pair_that_moved_is_left_out() -> None:
     left, right, pairs = pairs_of(2)
     moved = pairs[5][1]
@@ -321,6 +323,7 @@ def test_pairs_by_number_and_by_time() -> None:
         fit_stereo(pairs[:4], SIZE, SIZE)
 
 
+@pytest.mark.heavy
 def test_cameras_that_saw_different_boards_are_refused() -> None:
     _, _, pairs = pairs_of(4)
     lefts, rights = [a for a, _ in pairs], [b for _, b in pairs]

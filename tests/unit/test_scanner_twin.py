@@ -30,6 +30,9 @@ from foveate_drivers.world.bench_layout import stations
 from foveate_drivers.world.eye import normalised
 from tests.scanner_rig import aim_camera, aim_laser
 
+# 10 s, and as much again to compile; the scan report holds the same solids in every run
+pytestmark = pytest.mark.heavy
+
 SIZE, CENTER = np.array([1.1, 1.3, 0.65]), np.array([0.0, 0.0, 2.0])
 
 
@@ -334,7 +337,6 @@ def steger_error_px(contrast: float, grain: float, sigma: float = 3.5) -> float:
     return float(errors[np.abs(errors) < 3].std())
 
 
-@pytest.mark.heavy
 def test_speckle_decides_how_well_a_line_is_found() -> None:
     """Measured elsewhere for 16 looks (contrast 0.25): 0.065, 0.12 and 0.20 px for grains of 1, 2 and 4 px."""
     without = steger_error_px(0.0, 2.0)

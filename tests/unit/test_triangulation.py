@@ -122,6 +122,7 @@ def test_derivatives_are_those_of_differences(
     assert np.allclose(by_laser, (at(swing=step) - at(swing=-step)) / (2 * step), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_covariances_are_those_of_many_noisy_measurements() -> None:
     angle, beam = aimed((0.3, -0.4, 2.1))
     pixels = np.column_stack([np.linspace(400, 800, 5), np.linspace(100, 900, 5)])
