@@ -18,6 +18,8 @@ from foveate.clock import LiveClock
 from foveate_drivers.conformance import cameras, mirrors
 from foveate_drivers.conformance.suite import Bench, Check, checks
 
+pytestmark = pytest.mark.heavy
+
 PAGE = Path(__file__).resolve().parents[2] / "docs/driver.md"
 
 

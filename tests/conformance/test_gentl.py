@@ -15,6 +15,8 @@ from foveate_drivers.cameras.gentl import GentlCamera
 from foveate_drivers.conformance import cameras
 from foveate_drivers.conformance.suite import Bench, Check, checks
 
+pytestmark = pytest.mark.heavy
+
 pytest.importorskip("harvesters", reason="Harvesters is not installed (pip install 'foveate[gentl]')")
 pytest.importorskip("genicam", reason="the genicam package is not installed (pip install 'foveate[gentl]')")
 

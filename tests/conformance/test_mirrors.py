@@ -179,6 +179,7 @@ numbers = st.one_of(
 )
 
 
+@pytest.mark.heavy
 @settings(max_examples=30)
 @given(st.lists(st.tuples(numbers, numbers, st.integers(0, 3_000_000)), min_size=1, max_size=60))
 def test_mir2_no_command_takes_the_twin_beyond_its_limits(commands: list[tuple[float, float, int]]) -> None:

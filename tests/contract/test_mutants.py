@@ -158,7 +158,9 @@ def run(path: Path, text: str, count: int, seed: int) -> int:
     return valid
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "devices" else pytest.mark.heavy) for name in SMALL]
+)
 def test_mutants_of_small_graphs(name: str, tmp_path: Path) -> None:
     (tmp_path / "part.yaml").write_text(PART, encoding="utf-8")
     path = tmp_path / "graph.yaml"

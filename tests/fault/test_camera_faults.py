@@ -31,6 +31,7 @@ def files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.heavy
 def test_cam1_a_hundred_pulled_cables_are_noticed_at_once_and_cost_nothing() -> None:
     world = World()
     world._scene = Flat()  # type: ignore[assignment]

@@ -225,6 +225,7 @@ def samples(shared_data: Path) -> Iterator[Path]:
     yield from (item for item in sorted((shared_data / "rgbd").iterdir()) if "7scenes" not in item.name)
 
 
+@pytest.mark.heavy
 @pytest.mark.data
 def test_every_sample_is_decoded_or_says_why_not(shared_data: Path) -> None:
     decoded = {}

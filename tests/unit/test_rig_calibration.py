@@ -47,6 +47,7 @@ def deviations(fit: RigFit, seed: int) -> np.ndarray:
     return ((fit.solution.shift - rig.errors(seed)) / np.where(free, fit.solution.sigma, 1))[free]
 
 
+@pytest.mark.heavy
 def test_a_rig_is_found_again() -> None:
     fit = fitted(0, placements=8, each=7)
     assert np.abs(deviations(fit, 0)).max() < 4

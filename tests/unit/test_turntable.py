@@ -257,6 +257,7 @@ def test_a_lens_and_a_plane_of_others_become_a_calibration(tmp_path: Path, capsy
 # --- the real one
 
 
+@pytest.mark.heavy
 @pytest.mark.data
 def test_a_real_box_is_square(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A toy on a foam box, 39 steps of about a degree. The laser's plane that came with the pictures is of another
