@@ -143,6 +143,7 @@ FAULTY = {
 }  # fmt: skip
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", FAULTY, ids=lambda kind: kind.__name__)
 def test_the_suite_finds_what_is_wrong_with_a_mirror(kind: type[SimMirror]) -> None:
     def make() -> Mirror:

@@ -17,6 +17,7 @@ from foveate_drivers.emulators.running import Note, announced, running
 RIG = Path(__file__).resolve().parents[2] / "launch/rigs/sim_procedural.yaml"
 
 
+@pytest.mark.heavy
 def test_show_gives_settings_health_and_a_grab(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grab = tmp_path / "grab.png"
     command = ["devices", "show", "--rig", str(RIG), "search", "--set", "width=64", "--set", "height=48"]

@@ -71,6 +71,7 @@ def test_a_mirror_moves_behind_its_wire_and_the_command_ends_in_order(tmp_path: 
     assert not link.is_symlink()
 
 
+@pytest.mark.heavy
 def test_a_planned_fault_comes(tmp_path: Path) -> None:
     link = tmp_path / "tty"
     clock = LiveClock()
