@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate_calibration.errors import CalibrationError
-from foveate_calibration.procedures.rig_problem import board_pose
+from foveate_calibration.procedures.rig_problem import rig_pose
 from foveate_calibration.steered_camera import SteeredCamera
 from foveate_calibration.views import BoardView
 
@@ -35,7 +35,7 @@ class Placements:
         if len(view.pixel) < _FEWEST_POINTS:
             return None
         try:
-            pose = board_pose(view, self.camera)
+            pose = rig_pose(view, self.camera)
         except CalibrationError:
             return None
         if self._pose is None or self._moved(view):

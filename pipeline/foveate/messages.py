@@ -108,7 +108,7 @@ class Boxes(Message):
 class Gaze(Message):
     """Where to look next; `stamp.t_ns` is when the decision was made."""
 
-    angle_rad: NDArray[np.float64]  # (2,), mechanical mirror angles
+    angle_rad: NDArray[np.float64]  # (axes,), mechanical mirror angles
     not_before_ns: int  # start the move then, so that it does not smear an exposure
     expected: float  # detections expected from the look
     reason: str  # "search" | "revisit" | "raster" | "random"

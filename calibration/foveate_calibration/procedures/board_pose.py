@@ -16,15 +16,25 @@ _FEWEST = 6
 
 
 def board_pose(view: BoardView, lens: Lens) -> Array:
-    """camera_from_board (4 x 4) that leaves the least squares of pixels. Raises CalibrationError for too few points."""
-    if len(view.pixel) < _FEWEST:
-        raise CalibrationError(f"{view.name}: {len(view.pixel)} points of the board are too few for its pose; "
-                               f"{_FEWEST} are needed")  # fmt: skip
-    rays = lens.rays(view.pixel)
+    """camera_from_board (4 x 4) that leaves the least squares of pixels. Raises CalibrationError as `pose_of_rays`."""
+    return pose_of_rays(view, lens.rays(view.pixel))
+
+
+def pose_of_rays(view: BoardView, rays: Array) -> Array:
+    """Pose (4 x 4) of the view's board in the frame of the rays (N x 3) to its points.
+
+    Raises CalibrationError for too few points, and where the board is seen from behind.
+    """
+    count = len(view.pixel)
+    if count < _FEWEST:
+        raise CalibrationError(f"{view.name}: {count} points are too few for the pose of a board; {_FEWEST} are needed")
     ideal = np.ascontiguousarray(rays[:, :2] / rays[:, 2:])
     found, turns, shifts, errors = cv2.solvePnPGeneric(view.board_m, ideal, np.eye(3), None, flags=cv2.SOLVEPNP_IPPE)
     if not found:
-        raise CalibrationError(f"{view.name}: the pose of the board is not found from its {len(view.pixel)} points")
+        raise CalibrationError(f"{view.name}: the pose of the board cannot be found from its {count} points")
     best = int(np.argmin(np.ravel(errors)))
     turn, shift = cv2.solvePnPRefineLM(view.board_m, ideal, np.eye(3), None, turns[best], shifts[best])
-    return transform(rotation_from(np.ravel(turn).astype(np.float64)), np.ravel(shift).astype(np.float64))
+    pose = transform(rotation_from(np.ravel(turn).astype(np.float64)), np.ravel(shift).astype(np.float64))
+    if pose[:3, 2] @ pose[:3, 3] <= 0:
+        raise CalibrationError(f"{view.name}: the board is seen from behind: a mirrored image, or another board")
+    return pose

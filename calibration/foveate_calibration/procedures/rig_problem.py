@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate_calibration import galvanometer, lens, steered_laser
-from foveate_calibration.errors import CalibrationError
 from foveate_calibration.least_squares import Block
 from foveate_calibration.rigid import skew, stepped
 from foveate_calibration.steered_camera import SteeredCamera
@@ -141,30 +140,17 @@ def start_poses(views: Sequence[BoardView], camera: SteeredCamera) -> tuple[Arra
     for view in views:
         if view.placement not in best or len(view.pixel) > len(best[view.placement].pixel):
             best[view.placement] = view
-    return tuple(board_pose(best[k], camera) if k in best else np.eye(4) for k in range(max(best) + 1))
+    return tuple(rig_pose(best[k], camera) if k in best else np.eye(4) for k in range(max(best) + 1))
 
 
-def board_pose(view: BoardView, camera: SteeredCamera) -> Array:
+def rig_pose(view: BoardView, camera: SteeredCamera) -> Array:
     """rig_from_board (4 x 4) from one view. Raises CalibrationError."""
-    import cv2
+    from foveate_calibration.procedures.board_pose import pose_of_rays  # OpenCV, which triangulating does not need
 
-    if len(view.pixel) < 6:
-        raise CalibrationError(
-            f"{view.name}: {len(view.pixel)} points of the board are too few for its pose; 6 are needed"
-        )
     assert view.angle_rad is not None
     rig_from_virtual = camera.rig_from_virtual(view.angle_rad)
     flip = np.diag([np.sign(np.linalg.det(rig_from_virtual[:3, :3])), 1.0, 1.0, 1.0])  # one mirror shows a mirror image
-    rays = camera.lens.rays(view.pixel) @ flip[:3, :3]
-    normal = np.ascontiguousarray(rays[:, :2] / rays[:, 2:])
-    found, turn, shift = cv2.solvePnP(view.board_m, normal, np.eye(3), None, flags=cv2.SOLVEPNP_IPPE)
-    if not found:
-        raise CalibrationError(f"{view.name}: the pose of the board cannot be found from its {len(view.pixel)} points")
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(turn)[0], np.ravel(shift)
-    if pose[:3, 2] @ pose[:3, 3] <= 0:
-        raise CalibrationError(f"{view.name}: the board is seen from behind: a mirrored image, or another board")
-    return rig_from_virtual @ flip @ pose
+    return rig_from_virtual @ flip @ pose_of_rays(view, camera.lens.rays(view.pixel) @ flip[:3, :3])
 
 
 def _skews(vectors: Array) -> Array:
