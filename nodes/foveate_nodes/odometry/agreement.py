@@ -1,0 +1,103 @@
+"""Does a pose explain what a view shows? The checks that decide between tracking and being lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate_nodes.odometry.alignment import Alignment
+from foveate_nodes.odometry.view import Reference, View
+
+Array = NDArray[np.float64]
+_WITHIN_PX = 2.0  # of an edge
+_LEAST_POINTS = 100  # (Schenk and Fraundorfer 2019, III.D)
+_LEAST_SEEN = 0.12  # of the keyframe's points
+_LEAST_EDGE = 0.28  # beyond chance: right poses have 0.4 to 1, wrong ones -0.3 to 0.2
+_LEAST_PLANE, _PLANES, _PLANE_SIGMAS = 0.4, 200, 4.0
+_MOST_SIGMA_M, _MOST_SIGMA_RAD = 0.1, 0.1
+_CORRELATED = 30.0  # neighbouring residuals err together: so many count as one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Agreement:
+    """How well an alignment's pose explains a view."""
+
+    edge: float  # share of the edge points that lie on edges, beyond what chance gives; at most 1
+    plane: float  # share of the depth measurements within 4 sigma; 1 where there are too few to say
+    overlap: float  # share of the points that are in view
+    flow_px: float  # root mean square movement in the image
+    parallax_px: float  # the part of it that the shift causes
+    covariance: Array  # 6 x 6, of a step of the view's camera
+    reason: str  # why the pose is not to be trusted; "" where it is
+
+
+def agreement(reference: Reference, view: View, found: Alignment) -> Agreement:
+    """Hold an alignment against the edges and the depth of the view."""
+    point, camera = reference.point_m[0], view.camera[0]
+    first = _projected(point, np.eye(4), camera.numbers)
+    there = _projected(point, found.pose, camera.numbers)
+    inside = (there >= 1).all(axis=1) & (there[:, 0] < camera.width - 2) & (there[:, 1] < camera.height - 2)
+    still = found.pose.copy()
+    still[:3, :3] = np.eye(3)
+    count = int(inside.sum())
+    flow = parallax = 0.0
+    if count:
+        flow = float(np.sqrt(((there - first)[inside] ** 2).sum(axis=1).mean()))
+        parallax = float(np.sqrt(((_projected(point, still, camera.numbers) - first)[inside] ** 2).sum(axis=1).mean()))
+    on_edge = inside & reference.on_edge[0]
+    edge = _hit(view, there[on_edge])
+    plane = found.plane_residual[np.isfinite(found.plane_residual)]
+    plane_share = float((np.abs(plane) * found.plane_sigma < _PLANE_SIGMAS).mean()) if len(plane) >= _PLANES else 1.0
+    covariance = covariance_of(found)
+    overlap = count / max(len(point), 1)
+    sigma_m, sigma_rad = sigmas(covariance)
+    reason = ""
+    if found.seen < _LEAST_POINTS:
+        reason = f"only {found.seen} points are in view, {_LEAST_POINTS} are needed"
+    elif overlap < _LEAST_SEEN:
+        reason = f"only {overlap:.0%} of the keyframe is in view"
+    elif edge < _LEAST_EDGE:
+        reason = f"only {max(edge, 0):.0%} of the edges agree"
+    elif plane_share < _LEAST_PLANE:
+        reason = f"only {plane_share:.0%} of the depth agrees"
+    elif not (sigma_m < _MOST_SIGMA_M and sigma_rad < _MOST_SIGMA_RAD):
+        reason = f"the pose is not determined: {sigma_m:.2g} m, {sigma_rad:.2g} rad"
+    return Agreement(edge, plane_share, overlap, flow, parallax, covariance, reason)
+
+
+def covariance_of(found: Alignment) -> Array:
+    """6 x 6, of the pose; infinite where it is not determined."""
+    information = found.information / _CORRELATED
+    scale = np.sqrt(np.maximum(np.diag(information), 1e-30))
+    values, vectors = np.linalg.eigh(information / np.outer(scale, scale))
+    if values[0] < 1e-9:
+        return np.full((6, 6), np.inf)
+    return np.asarray((vectors / values) @ vectors.T / np.outer(scale, scale))
+
+
+def sigmas(covariance: Array) -> tuple[float, float]:
+    """The largest standard deviations of the shift (m) and of the turn (rad)."""
+    if not np.isfinite(covariance).all():
+        return np.inf, np.inf
+    turn, shift = np.linalg.eigvalsh(covariance[:3, :3])[-1], np.linalg.eigvalsh(covariance[3:, 3:])[-1]
+    return float(np.sqrt(max(shift, 0))), float(np.sqrt(max(turn, 0)))
+
+
+def _projected(point: Array, pose: Array, camera: Array) -> Array:
+    """Pixels (N x 2); far outside where a point is behind."""
+    seen = point @ pose[:3, :3].T + pose[:3, 3]
+    z = np.where(seen[:, 2] > 0.05, seen[:, 2], np.nan)
+    pixel = seen[:, :2] / z[:, None] * camera[:2] + camera[2:]
+    return np.where(np.isfinite(pixel), pixel, -1e6)
+
+
+def _hit(view: View, pixel: Array) -> float:
+    """How many of the pixels lie by an edge, less what chance gives: 0 at random, 1 = all."""
+    if len(pixel) < _LEAST_POINTS // 2:
+        return 0.0
+    near = view.distance[0] <= _WITHIN_PX
+    chance = float(near.mean())
+    column, row = np.rint(pixel).astype(int).T
+    return float((near[row, column].mean() - chance) / max(1 - chance, 1e-6))

@@ -1,0 +1,98 @@
+"""The work of the odometry node: messages in, the tracker, messages out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from foveate.messages import CameraInfo, DepthFrame, Frame, Message, Stamp
+from foveate_nodes.odometry.agreement import sigmas
+from foveate_nodes.odometry.errors import OdometryError
+from foveate_nodes.odometry.messages import EdgeMap, Keyframe, PoseEstimate, Tracking
+from foveate_nodes.odometry.rgbd import Rgbd, gray_of
+from foveate_nodes.odometry.se3 import orientation_of
+from foveate_nodes.odometry.selection import canny_edges
+from foveate_nodes.odometry.tracker import Key, Tracked, Tracker
+from foveate_nodes.odometry.view import EdgeDetector, View
+
+
+class Following:
+    """Follows one camera from pair to pair."""
+
+    def __init__(self, options: dict[str, Any], edges: EdgeDetector = canny_edges) -> None:
+        """`options`: of Tracker."""
+        self._tracker = Tracker(**options)
+        self._edges = edges
+        self._rgbd: Rgbd | None = None
+        self._pair: tuple[Frame, DepthFrame] | None = None  # the last that was tracked
+        self._last_ns: int | None = None
+
+    def step(self, frame: Frame, depth: DepthFrame, info: CameraInfo) -> dict[str, Message]:
+        """What one frame says. Raises OdometryError."""
+        t_ns = frame.stamp.t_ns
+        if self._last_ns is not None and t_ns <= self._last_ns:
+            back_s = (self._last_ns - t_ns) / 1e9
+            return {"tracking": _lost(frame, f"time went back by {back_s:.3f} s: the frame is left out")}
+        rgbd = self._rgbd = self._rgbd or Rgbd(info)
+        if not rgbd.fits(info):
+            raise OdometryError(
+                f"the camera's matrix or size changed at {t_ns / 1e9:.3f} s; odometry follows one camera: start it anew"
+            )
+        image, units = rgbd.image(frame), rgbd.depth(depth)
+        self._last_ns = t_ns
+        view = View(gray_of(image, frame.encoding), units * np.float32(depth.scale_m), rgbd.matrix, self._edges)
+        found = self._tracker.track(view, frame.seq, t_ns / 1e9)
+        out: dict[str, Message] = {"tracking": _tracking(frame, found)}
+        if found.world_from_camera is not None:
+            out["pose"] = _pose(frame, found)
+        if found.new_key is not None:
+            mine = found.new_key.seq == frame.seq
+            its = (frame, depth) if mine or self._pair is None else self._pair
+            out["keyframe"] = _keyframe(its[0], its[1], rgbd, found.new_key)
+            out["edge_map"] = _edge_map(its[0].stamp, found.new_key)
+        if found.world_from_camera is not None:
+            self._pair = (frame, depth)
+        return out
+
+
+def _pose(frame: Frame, found: Tracked) -> PoseEstimate:
+    pose, key = found.world_from_camera, found.key
+    assert pose is not None and key is not None
+    return PoseEstimate(
+        frame.stamp, pose[:3, 3].copy(), orientation_of(pose[:3, :3]), "odom", "camera", found.covariance, key.seq,
+        key.world_from_camera[:3, 3].copy(), orientation_of(key.world_from_camera[:3, :3]), frame.device_ns,
+    )  # fmt: skip
+
+
+def _tracking(frame: Frame, found: Tracked) -> Tracking:
+    key = -1 if found.key is None else found.key.seq
+    said, how = found.agreement, found.alignment
+    if found.world_from_camera is None or said is None or how is None:
+        points = 0 if found.key is None else len(found.key.reference.point_m[0])
+        sure = (np.inf, np.inf) if found.world_from_camera is None else (0.0, 0.0)
+        share = 0.0 if found.world_from_camera is None else 1.0
+        return Tracking(frame.stamp, found.state, found.reason, frame.seq, key, points, share, share, share, 0.0,
+                        0.0, *sure, 0, found.starts)  # fmt: skip
+    return Tracking(
+        frame.stamp, found.state, "", frame.seq, key, how.seen, said.edge, said.plane, said.overlap, said.flow_px,
+        how.sigma, *sigmas(said.covariance), how.iterations, found.starts,
+    )  # fmt: skip
+
+
+def _lost(frame: Frame, reason: str) -> Tracking:
+    return Tracking(frame.stamp, "lost", reason, frame.seq, -1, 0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf, np.inf, 0, 0)
+
+
+def _keyframe(frame: Frame, depth: DepthFrame, rgbd: Rgbd, key: Key) -> Keyframe:
+    pose = key.world_from_camera
+    return Keyframe(
+        frame.stamp, rgbd.image(frame), rgbd.depth(depth), depth.scale_m, rgbd.matrix,
+        pose[:3, 3].copy(), orientation_of(pose[:3, :3]), key.covariance, key.seq, key.before,
+    )  # fmt: skip
+
+
+def _edge_map(stamp: Stamp, key: Key) -> EdgeMap:
+    pose, reference = key.world_from_camera, key.reference
+    point = reference.point_m[0] @ pose[:3, :3].T + pose[:3, 3]
+    return EdgeMap(stamp, point.astype(np.float32), reference.value[0].astype(np.uint8), key.seq)

@@ -1,0 +1,220 @@
+"""The loops over points: residuals, their analytic derivatives, and the normal equations, compiled by numba.
+
+A step (6,) turns and then shifts in the target's frame: T <- exp(step) T. Two more unknowns, gain and offset, are those
+of the brightness. Weights are those of Student's t with 5 degrees of freedom (Kerl et al., ICRA 2013).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+SIZE = 8  # unknowns: turn, shift, gain, offset
+_FREEDOM = 5.0
+_NEAR_M = 0.05
+_HIDDEN = 0.08  # of the depth: a point so far behind what the target sees there is hidden
+_OUT_COST = 0.5 * (_FREEDOM + 1) * np.log(1 + 1 / _FREEDOM)  # what a point out of view adds: that of one sigma
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _sample(image: Any, u: float, v: float) -> Any:
+    """Value and gradient at a place (1 <= u < width - 2): bilinear of the pixels, and of their central differences."""
+    x, y = int(u), int(v)
+    a, b = np.float32(u - x), np.float32(v - y)
+    c, d = np.float32(1.0) - a, np.float32(1.0) - b
+    half = np.float32(0.5)
+    f = np.float32
+    t0, t1 = f(image[y - 1, x]), f(image[y - 1, x + 1])
+    l0, m0, n0, r0 = f(image[y, x - 1]), f(image[y, x]), f(image[y, x + 1]), f(image[y, x + 2])
+    l1, m1, n1, r1 = f(image[y + 1, x - 1]), f(image[y + 1, x]), f(image[y + 1, x + 1]), f(image[y + 1, x + 2])
+    b0, b1 = f(image[y + 2, x]), f(image[y + 2, x + 1])
+    value = d * (c * m0 + a * n0) + b * (c * m1 + a * n1)
+    gx = half * (d * (c * (n0 - l0) + a * (r0 - m0)) + b * (c * (n1 - l1) + a * (r1 - m1)))
+    gy = half * (d * (c * (m1 - t0) + a * (n1 - t1)) + b * (c * (b0 - m0) + a * (b1 - n0)))
+    return value, gx, gy
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def image_terms(
+    field: Any,
+    depth: Any,
+    point: Any,
+    value: Any,
+    pose: Any,
+    camera: Any,
+    brightness: Any,
+    sigma: float,
+    weight: float,
+    normal: Any,
+    side: Any,
+    residual: Any,
+) -> Any:
+    """Add what the points (N x 3, values N) say in a target `field` (H x W) to the normal equations (8 x 8, 8).
+
+    The field is an image, or a distance transform with values 0 and a brightness that stays. Writes the residuals (N,),
+    NaN where a point is out of view or hidden. Returns (cost, points in view, points hidden).
+    """
+    height, width = field.shape
+    fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
+    gain, offset = brightness[0], brightness[1]
+    cost, seen, hidden = 0.0, 0, 0
+    inverse = 1.0 / (sigma * sigma)
+    j = np.empty(SIZE)
+    for i in range(len(point)):
+        residual[i] = np.nan
+        px, py, pz = point[i, 0], point[i, 1], point[i, 2]
+        x = pose[0, 0] * px + pose[0, 1] * py + pose[0, 2] * pz + pose[0, 3]
+        y = pose[1, 0] * px + pose[1, 1] * py + pose[1, 2] * pz + pose[1, 3]
+        z = pose[2, 0] * px + pose[2, 1] * py + pose[2, 2] * pz + pose[2, 3]
+        if z < _NEAR_M:
+            cost += weight * _OUT_COST
+            continue
+        iz = 1.0 / z
+        u, v = fx * x * iz + cx, fy * y * iz + cy
+        if not (u >= 1 and v >= 1 and u < width - 2 and v < height - 2):
+            cost += weight * _OUT_COST
+            continue
+        there = depth[int(v + 0.5), int(u + 0.5)]
+        if 0 < there < z * (1 - _HIDDEN):
+            hidden += 1
+            cost += weight * _OUT_COST
+            continue
+        now, gx, gy = _sample(field, u, v)
+        r = now - gain * value[i] - offset
+        residual[i] = r
+        seen += 1
+        scaled = r * r * inverse
+        cost += weight * 0.5 * (_FREEDOM + 1) * np.log(1 + scaled / _FREEDOM)
+        w = weight * inverse * (_FREEDOM + 1) / (_FREEDOM + scaled)
+        gx *= fx
+        gy *= fy
+        along = (x * gx + y * gy) * iz
+        j[0] = -gy - y * iz * along
+        j[1] = gx + x * iz * along
+        j[2] = (x * gy - y * gx) * iz
+        j[3] = gx * iz
+        j[4] = gy * iz
+        j[5] = -along * iz
+        j[6] = -value[i]
+        j[7] = -1.0
+        for a in range(SIZE):
+            wa = w * j[a]
+            side[a] += wa * r
+            for b in range(a, SIZE):
+                normal[a, b] += wa * j[b]
+    return cost, seen, hidden
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def plane_terms(
+    depth: Any, point: Any, pose: Any, camera: Any, scale: float, weight: float, normal: Any, side: Any, residual: Any
+) -> Any:
+    """Add the distances of the target's depth from the planes at points (N x 6: place, unit normal) of the reference.
+
+    The target's point is the one that a reference point falls on (projective association). Writes the residuals (N,) in
+    units of their sigma. Returns (cost, points in view).
+    """
+    height, width = depth.shape
+    fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
+    cost, seen = 0.0, 0
+    j = np.empty(6)
+    for i in range(len(point)):
+        residual[i] = np.nan
+        px, py, pz = point[i, 0], point[i, 1], point[i, 2]
+        x = pose[0, 0] * px + pose[0, 1] * py + pose[0, 2] * pz + pose[0, 3]
+        y = pose[1, 0] * px + pose[1, 1] * py + pose[1, 2] * pz + pose[1, 3]
+        z = pose[2, 0] * px + pose[2, 1] * py + pose[2, 2] * pz + pose[2, 3]
+        if z < _NEAR_M:
+            cost += weight * _OUT_COST
+            continue
+        column, row = int(np.floor(fx * x / z + cx + 0.5)), int(np.floor(fy * y / z + cy + 0.5))
+        if column < 0 or row < 0 or column >= width or row >= height:
+            cost += weight * _OUT_COST
+            continue
+        qz = depth[row, column]
+        if qz <= 0 or abs(qz - z) > 0.1 + 0.1 * z:
+            cost += weight * _OUT_COST
+            continue
+        qx, qy = (column - cx) / fx * qz, (row - cy) / fy * qz
+        a, b, c = point[i, 3], point[i, 4], point[i, 5]
+        nx = pose[0, 0] * a + pose[0, 1] * b + pose[0, 2] * c
+        ny = pose[1, 0] * a + pose[1, 1] * b + pose[1, 2] * c
+        nz = pose[2, 0] * a + pose[2, 1] * b + pose[2, 2] * c
+        sigma = scale * depth_sigma(z)
+        inverse = 1.0 / sigma
+        r = (nx * (x - qx) + ny * (y - qy) + nz * (z - qz)) * inverse
+        residual[i] = r
+        seen += 1
+        cost += weight * 0.5 * (_FREEDOM + 1) * np.log(1 + r * r / _FREEDOM)
+        w = weight * (_FREEDOM + 1) / (_FREEDOM + r * r)
+        j[0] = (qy * nz - qz * ny) * inverse
+        j[1] = (qz * nx - qx * nz) * inverse
+        j[2] = (qx * ny - qy * nx) * inverse
+        j[3], j[4], j[5] = nx * inverse, ny * inverse, nz * inverse
+        for k in range(6):
+            wk = w * j[k]
+            side[k] += wk * r
+            for m in range(k, 6):
+                normal[k, m] += wk * j[m]
+    return cost, seen
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def depth_sigma(z: float) -> float:
+    """Standard deviation (m) of a structured-light camera's depth (Nguyen, Izadi and Lovell 2012, axial, facing)."""
+    return 0.0012 + 0.0019 * (z - 0.4) * (z - 0.4)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def solve(normal: Any, side: Any, damping: float, step: Any) -> bool:
+    """Solve (N + damping diag N) step = -side by Cholesky's factors; False where N is not positive."""
+    size = len(side)
+    low = np.zeros((size, size))
+    for i in range(size):
+        for k in range(i + 1):
+            total = normal[k, i] * (1 + damping) if i == k else normal[k, i]
+            for m in range(k):
+                total -= low[i, m] * low[k, m]
+            if i == k:
+                if not total > 1e-12 * normal[i, i]:
+                    return False
+                low[i, i] = np.sqrt(total)
+            else:
+                low[i, k] = total / low[k, k]
+    for i in range(size):
+        total = -side[i]
+        for k in range(i):
+            total -= low[i, k] * step[k]
+        step[i] = total / low[i, i]
+    for i in range(size - 1, -1, -1):
+        total = step[i]
+        for k in range(i + 1, size):
+            total -= low[k, i] * step[k]
+        step[i] = total / low[i, i]
+    return True
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def moved(pose: Any, step: Any, out: Any) -> None:
+    """out = exp(step) pose, for the turn and shift (first six of `step`)."""
+    wx, wy, wz = step[0], step[1], step[2]
+    square = wx * wx + wy * wy + wz * wz
+    angle = np.sqrt(square)
+    if angle < 1e-6:
+        s, c, d = 1.0, 0.5, 1.0 / 6
+    else:
+        s, c, d = np.sin(angle) / angle, (1 - np.cos(angle)) / square, (angle - np.sin(angle)) / (square * angle)
+    cross = np.array([[0.0, -wz, wy], [wz, 0.0, -wx], [-wy, wx, 0.0]])
+    for i in range(3):
+        for k in range(4):
+            total = pose[i, k]
+            if k == 3:
+                total += step[3 + i]
+            for m in range(3):
+                twice = cross[i, 0] * cross[0, m] + cross[i, 1] * cross[1, m] + cross[i, 2] * cross[2, m]
+                total += (s * cross[i, m] + c * twice) * pose[m, k]
+                if k == 3:
+                    total += (c * cross[i, m] + d * twice) * step[3 + m]
+            out[i, k] = total

@@ -1,0 +1,222 @@
+"""Frame by frame: where the camera is, against keyframes that it makes as it goes, and whether that can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate_calibration.rigid import invert, rotation_from, transform
+from foveate_nodes.odometry import se3
+from foveate_nodes.odometry.agreement import Agreement, agreement
+from foveate_nodes.odometry.alignment import Alignment, Residual, align
+from foveate_nodes.odometry.features import Features, pose_between
+from foveate_nodes.odometry.view import Reference, View
+from foveate_nodes.odometry.window import Window
+
+Array = NDArray[np.float64]
+_PLAIN = np.array([1.0, 0.0])  # gain and offset of the same light
+_COARSE = 3
+_COARSE_STEPS = (0, 0, 0, 6)
+_FLOW, _PARALLAX, _HIDDEN = 0.12, 0.06, 0.35  # of the image's width, the same, of the points: each makes a keyframe
+_KEPT = 40  # keyframes to find the way back to
+_LEAST_POINTS = 200  # of a keyframe
+_LEAST_RESPONSE = 0.05  # of a phase correlation that says something
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Key:
+    """A keyframe as a reference of later frames."""
+
+    seq: int
+    reference: Reference
+    features: Features
+    world_from_camera: Array
+    before: int  # the seq of the keyframe before; -1 = none
+    covariance: Array  # of the step from there
+
+
+@dataclass(slots=True, eq=False)
+class Tracked:
+    """What became of a frame."""
+
+    state: str
+    reason: str
+    world_from_camera: Array | None
+    covariance: Array
+    key: Key | None
+    new_key: Key | None = None  # of this frame, or where that explained it better, of the one before
+    agreement: Agreement | None = None
+    alignment: Alignment | None = None
+    starts: int = 0
+
+
+class Tracker:
+    """Follows one camera. Poses are world_from_camera; the world is where the first keyframe was."""
+
+    def __init__(
+        self, *, residual: Residual = "photometric", planes: float = 0.05, use_corners: bool = True, window: int = 6,
+        window_planes: float = 0.05, patience_s: float = 2.0,
+    ) -> None:  # fmt: skip
+        """`planes`, `window_planes`: weight of depth against image in a frame and in the window of `window` keyframes
+        (0 or 1 = none); after `patience_s` without a way back it begins anew where it was lost."""
+        self._residual, self._planes, self._use_corners = residual, planes, use_corners
+        self._window = Window(window, window_planes) if window > 1 else None
+        self._patience_s = patience_s
+        self.keys: list[Key] = []
+        self._key: Key | None = None
+        self._relative = np.eye(4)  # camera_from_key of the last frame that was tracked
+        self._speed = np.zeros(6)  # twist a second, of the camera
+        self._light = _PLAIN
+        self._last: tuple[View, int] | None = None  # that frame
+        self._last_s = 0.0
+        self._lost_s: float | None = None  # since when
+        self._spread = np.zeros((6, 6))  # covariance of the last frame that was tracked
+
+    def track(self, view: View, seq: int, time_s: float) -> Tracked:
+        """The next frame; times grow."""
+        if self._key is None:
+            return self._begin(view, seq, time_s, np.eye(4), "started")
+        if self._lost_s is None:
+            found = self._follow(view, seq, time_s)
+            if found is not None:
+                return found
+            self._lost_s = time_s
+        return self._find_back(view, seq, time_s)
+
+    def _begin(self, view: View, seq: int, time_s: float, world_from_camera: Array, state: str) -> Tracked:
+        reference = Reference.of(view, self._use_corners)
+        count = len(reference.point_m[0])
+        if count < _LEAST_POINTS:
+            reason = f"only {count} points of edges with depth, {_LEAST_POINTS} are needed to begin"
+            return Tracked("lost", reason, None, np.full((6, 6), np.inf), self._key)
+        if self._window is not None:
+            self._window.restart()
+        covariance = np.zeros((6, 6)) if self._key is None else np.full((6, 6), np.inf)
+        key = self._settle(view, reference, seq, time_s, world_from_camera, -1, covariance)
+        self._speed = np.zeros(6)
+        return Tracked(state, "", key.world_from_camera, covariance, key, key)
+
+    def _settle(self, view: View, reference: Reference, seq: int, time_s: float, world_from_camera: Array, before: int,
+                covariance: Array) -> Key:  # fmt: skip
+        """Make a frame the keyframe."""
+        if self._window is not None:
+            self._window.add(seq, view, reference, world_from_camera, self._light)
+            self._window.optimise()
+            self._window.shrink()
+            world_from_camera = invert(self._window.members[-1].pose)
+        key = self._key = Key(seq, reference, Features.of(view), world_from_camera, before, covariance)
+        self.keys = [*self.keys[-(_KEPT - 1) :], key]
+        self._relative, self._light = np.eye(4), _PLAIN
+        self._last, self._last_s, self._lost_s = (view, seq), time_s, None
+        return key
+
+    def _starts(self, view: View, time_s: float) -> list[Array]:
+        """Poses (camera_from_key) to start from (Schenk 2019, III.C), and the turn that the image's slide suggests."""
+        span = max(time_s - self._last_s, 0.0)
+        steps = [se3.exponential(self._speed * span * share) for share in (1.0, 0.0, 0.5, 2.0)]
+        starts = [step @ self._relative for step in steps]
+        turn = self._slid(view)
+        if turn is not None:
+            starts.append(turn @ self._relative)
+        starts.append(np.eye(4))
+        return starts
+
+    def _slid(self, view: View) -> Array | None:
+        """The turn (4 x 4) that the shift of the coarsest image since the last frame would be (phase correlation)."""
+        assert self._last is not None
+        before, now = (np.asarray(v.gray[_COARSE], np.float32) for v in (self._last[0], view))
+        camera = view.camera[_COARSE]
+        window = cv2.createHanningWindow((before.shape[1], before.shape[0]), cv2.CV_32F)
+        (dx, dy), response = cv2.phaseCorrelate(before, now, window)
+        if not (np.isfinite([dx, dy]).all() and response > _LEAST_RESPONSE):
+            return None
+        return transform(rotation_from(np.array([-dy / camera.fy, dx / camera.fx, 0.0])), np.zeros(3))
+
+    def _aligned(self, reference: Reference, view: View, starts: list[Array], light: Array) -> Alignment:
+        rough = [
+            align(reference, view, start, light, self._residual, self._planes, (_COARSE,), _COARSE_STEPS)
+            for start in starts
+        ]
+        best = min(rough, key=lambda one: one.cost)
+        found = align(reference, view, best.pose, best.brightness, self._residual, self._planes)
+        found.iterations += sum(one.iterations for one in rough)
+        return found
+
+    def _follow(self, view: View, seq: int, time_s: float) -> Tracked | None:
+        """Against the keyframe, else against the frame before; None where neither explains the view."""
+        assert self._key is not None and self._last is not None
+        key, starts = self._key, self._starts(view, time_s)
+        found = self._aligned(key.reference, view, starts, self._light)
+        said = agreement(key.reference, view, found)
+        made: Key | None = None
+        if said.reason and self._last[1] != key.seq:
+            # the frame before was tracked, and is nearer: it becomes the keyframe (Schenk and Fraundorfer 2017b, III.D)
+            before = self._last
+            pose = key.world_from_camera @ invert(self._relative)
+            reference = Reference.of(before[0], self._use_corners)
+            again = [start @ invert(self._relative) for start in starts]
+            second = self._aligned(reference, view, again, _PLAIN)
+            judged = agreement(reference, view, second)
+            if judged.reason:
+                return None
+            key = made = self._settle(before[0], reference, before[1], self._last_s, pose, key.seq, self._spread)
+            found, said = second, judged
+        elif said.reason:
+            return None
+        return self._accepted(view, seq, time_s, key, found, said, "tracking", len(starts), made)
+
+    def _accepted(self, view: View, seq: int, time_s: float, key: Key, found: Alignment, said: Agreement, state: str,
+                  starts: int, made: Key | None = None) -> Tracked:  # fmt: skip
+        span = time_s - self._last_s
+        if span > 0 and state == "tracking":
+            self._speed = se3.logarithm(found.pose @ invert(self._relative)) / span
+        else:
+            self._speed = np.zeros(6)
+        self._key, self._relative, self._light = key, found.pose, found.brightness
+        self._last, self._last_s, self._lost_s = (view, seq), time_s, None
+        self._spread = said.covariance
+        pose = key.world_from_camera @ invert(found.pose)
+        if made is None and self._due(view, said):
+            reference = Reference.of(view, self._use_corners)
+            if len(reference.point_m[0]) >= _LEAST_POINTS:
+                key = made = self._settle(view, reference, seq, time_s, pose, key.seq, said.covariance)
+                pose = key.world_from_camera
+        return Tracked(state, "", pose, said.covariance, key, made, said, found, starts)
+
+    def _due(self, view: View, said: Agreement) -> bool:
+        width = view.camera[0].width
+        return (
+            said.flow_px / (_FLOW * width) + said.parallax_px / (_PARALLAX * width) + (1 - said.overlap) / _HIDDEN > 1
+        )
+
+    def _find_back(self, view: View, seq: int, time_s: float) -> Tracked:
+        """Against the newest keyframes by features; and if that takes too long, begin anew."""
+        assert self._key is not None and self._lost_s is not None
+        features = Features.of(view)
+        tried, reason = 0, "no keyframe looks like it"
+        best: tuple[int, Key, Array] | None = None
+        for key in reversed(self.keys):
+            pose = pose_between(key.features, features, _matrix(view))
+            if pose is not None and (best is None or pose[1] > best[0]):
+                best = (pose[1], key, pose[0])
+        if best is not None:
+            _, key, start = best
+            tried = 1
+            found = self._aligned(key.reference, view, [start], _PLAIN)
+            said = agreement(key.reference, view, found)
+            if not said.reason:
+                self._relative = found.pose
+                return self._accepted(view, seq, time_s, key, found, said, "relocalised", tried)
+            reason = said.reason
+        if time_s - self._lost_s > self._patience_s:
+            pose_then = self._key.world_from_camera @ invert(self._relative)
+            return self._begin(view, seq, time_s, pose_then, "restarted")
+        return Tracked("lost", reason, None, np.full((6, 6), np.inf), self._key, starts=tried)
+
+
+def _matrix(view: View) -> Array:
+    camera = view.camera[0]
+    return np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])

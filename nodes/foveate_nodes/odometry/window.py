@@ -1,0 +1,234 @@
+"""The local window: the newest keyframes' poses, brightnesses and inverse depths, optimised together.
+
+Photometric residuals of points of every keyframe in every other (Engel, Koltun and Cremers, "Direct sparse odometry",
+2018), the depth camera's inverse depths as priors, and distances between the surfaces of pairs of keyframes. A keyframe
+that leaves is marginalised: what was known of it becomes a prior of those that stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate_calibration.rigid import invert
+from foveate_nodes.odometry import kernels, se3, window_kernels
+from foveate_nodes.odometry.view import Reference, View
+from foveate_nodes.odometry.window_kernels import UNKNOWNS
+
+Array = NDArray[np.float64]
+_POINTS = 600  # of a keyframe
+_ITERATIONS = 6
+_SIGMA = 4.0  # grey levels, of a keyframe's pixel against another's
+_GAIN_SIGMA, _OFFSET_SIGMA = 0.2, 20.0
+_GAUGE = 1e8  # information of the first keyframe's pose: it stays where it is
+_PLANE_LEVEL, _PLANES = 1, 2  # the depth's level, and which of the reference's sets of surfaces
+_STILL = 1e-5  # rad or m: a step below ends the optimisation
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A keyframe of the window."""
+
+    seq: int
+    view: View
+    pose: Array  # 4 x 4, camera_from_world
+    light: Array  # (2,): logarithm of the gain, offset
+    ray: Array  # N x 3, z = 1
+    value: NDArray[np.float32]  # N
+    inverse_depth: Array  # N
+    measured: Array  # N, inverse depth that the camera measured
+    information: Array  # N, of that
+    plane: Array  # M x 6
+
+
+@dataclass(slots=True, eq=False)
+class _System:
+    normal: Array  # 8K x 8K
+    side: Array  # 8K
+    cost: float
+    points: list[tuple[Array, Array, Array]]  # of each keyframe: normal N, side N, cross N x 8K
+
+
+class Window:
+    """The newest keyframes; poses are camera_from_world."""
+
+    def __init__(self, size: int, planes: float, photometric: bool = True) -> None:
+        """`planes`: weight of surfaces against brightness; `photometric`: use the latter."""
+        self._size, self._planes, self._photometric = size, planes, photometric
+        self.members: list[Member] = []
+        self._prior = np.zeros((0, 0))
+        self._prior_side = np.zeros(0)
+        self._prior_at: list[tuple[Array, Array]] = []  # poses and lights that the prior was linearised at
+
+    def restart(self) -> None:
+        """Forget all."""
+        self.members = []
+        self._prior, self._prior_side, self._prior_at = np.zeros((0, 0)), np.zeros(0), []
+
+    def add(self, seq: int, view: View, reference: Reference, world_from_camera: Array, light: Array) -> None:
+        """Take in a keyframe. `light`: gain and offset against the newest one so far."""
+        count = len(reference.point_m[0])
+        kept = np.arange(count)[:: max(1, -(-count // _POINTS))]
+        point = reference.point_m[0][kept]
+        measured = 1.0 / point[:, 2]
+        sigma = (0.0012 + 0.0019 * (point[:, 2] - 0.4) ** 2) * measured**2 * 2.0
+        if self.members:
+            last = self.members[-1].light
+            logarithm = last[0] + np.log(max(light[0], 1e-3))
+            light = np.array([logarithm, light[1] + max(light[0], 1e-3) * last[1]])
+        else:
+            light = np.zeros(2)
+        self.members.append(Member(
+            seq, view, invert(world_from_camera), light, point / point[:, 2:], reference.value[0][kept],
+            measured.copy(), measured, 1.0 / sigma**2, reference.plane[_PLANES],
+        ))  # fmt: skip
+        size = UNKNOWNS * len(self.members)
+        grown = np.zeros((size, size))
+        grown[: len(self._prior), : len(self._prior)] = self._prior
+        self._prior_side = np.concatenate([self._prior_side, np.zeros(UNKNOWNS)])
+        self._prior = grown
+        self._prior_at.append((self.members[-1].pose.copy(), light.copy()))
+        diagonal = np.array([0.0] * 6 + [1 / _GAIN_SIGMA**2, 1 / _OFFSET_SIGMA**2])
+        if len(self.members) == 1:
+            diagonal[:6] = _GAUGE
+            diagonal[6:] = _GAUGE
+        at = np.arange(size - UNKNOWNS, size)
+        self._prior[at, at] += diagonal
+
+    def optimise(self) -> int:
+        """Move poses, brightnesses and inverse depths to where they agree best; returns the steps taken."""
+        if len(self.members) < 2:
+            return 0
+        damping, used = 1e-4, 0
+        system = self._linear(range(len(self.members)))
+        for _ in range(_ITERATIONS):
+            used += 1
+            before = [(m.pose, m.light, m.inverse_depth) for m in self.members]
+            step = self._step(system, damping)
+            trial = self._linear(range(len(self.members)))
+            if trial.cost < system.cost:
+                gained = system.cost - trial.cost
+                system, damping = trial, damping / 4
+                if np.abs(step.reshape(-1, UNKNOWNS)[:, :6]).max() < _STILL or gained < 1e-4 * system.cost:
+                    break
+            else:
+                for member, (pose, light, inverse) in zip(self.members, before, strict=True):
+                    member.pose, member.light, member.inverse_depth = pose, light, inverse
+                damping = max(damping, 1e-3) * 10
+        return used
+
+    def shrink(self) -> list[Member]:
+        """Marginalise keyframes until the window has its size; returns them."""
+        gone = []
+        while len(self.members) > self._size:
+            gone.append(self._marginalise(self._leaving()))
+        return gone
+
+    def _leaving(self) -> int:
+        """The index of the one that the newest sees least of, else one of a crowd (Engel 2018, 3.1)."""
+        newest = invert(self.members[-1].pose)[:3, 3]
+        place = np.array([invert(member.pose)[:3, 3] for member in self.members])
+        away = np.linalg.norm(place - newest, axis=1)
+        others = range(len(self.members) - 2)  # the newest two stay
+        between = np.linalg.norm(place[:, None] - place[None], axis=2) + 0.01
+        score = [np.sqrt(away[i] + 0.01) * sum(1 / between[i, k] for k in others if k != i) for i in others]
+        return int(np.argmax(score)) if len(score) else 0
+
+    def _relative(self, host: Member, target: Member) -> Array:
+        return target.pose @ invert(host.pose)
+
+    def _linear(self, hosts: range | list[int], targets: list[int] | None = None) -> _System:
+        """The normal equations of the residuals of `hosts` in all others, and of the prior."""
+        size = UNKNOWNS * len(self.members)
+        normal, side, cost = np.zeros((size, size)), np.zeros(size), 0.0
+        points = []
+        for h in hosts:
+            host = self.members[h]
+            off = host.inverse_depth - host.measured
+            weight = 1 / (1 + off * off * host.information / 5)  # a rim may have the depth of what is behind it
+            point_normal, point_side = host.information * weight, host.information * weight * off
+            cost += float(3 * np.log1p(off * off * host.information / 5).sum())
+            cross = np.zeros((len(off), size))
+            for t, target in enumerate(self.members):
+                if t == h:
+                    continue
+                pose = self._relative(host, target)
+                adjoint = se3.adjoint(pose)
+                if self._photometric:
+                    more, _ = window_kernels.pair_terms(
+                        target.view.gray[0], target.view.depth[0], host.ray, host.inverse_depth, host.value, pose,
+                        adjoint, target.view.camera[0].numbers, np.concatenate([host.light, target.light]), _SIGMA, h,
+                        t, normal, side, point_normal, point_side, cross,
+                    )  # fmt: skip
+                    cost += more
+                if self._planes > 0:
+                    cost += self._surface(host, target, pose, adjoint, h, t, normal, side)
+            points.append((point_normal, point_side, cross))
+        cost += self._add_prior(normal, side)
+        return _System(normal, side, cost, points)
+
+    def _surface(self, host: Member, target: Member, pose: Array, adjoint: Array, h: int, t: int, normal: Array,
+                 side: Array) -> float:  # fmt: skip
+        small, small_side = np.zeros((6, 6)), np.zeros(6)
+        cost, _ = kernels.plane_terms(
+            target.view.depth[_PLANE_LEVEL], host.plane, pose, target.view.camera[_PLANE_LEVEL].numbers, 1.0,
+            self._planes, small, small_side, np.empty(len(host.plane)),
+        )  # fmt: skip
+        small = small + np.triu(small, 1).T
+        at, ah = slice(t * UNKNOWNS, t * UNKNOWNS + 6), slice(h * UNKNOWNS, h * UNKNOWNS + 6)
+        mixed = -small @ adjoint
+        normal[at, at] += small
+        normal[at, ah] += mixed
+        normal[ah, at] += mixed.T
+        normal[ah, ah] -= adjoint.T @ mixed
+        side[at] += small_side
+        side[ah] -= adjoint.T @ small_side
+        return float(cost)
+
+    def _add_prior(self, normal: Array, side: Array) -> float:
+        off = np.concatenate([
+            np.concatenate([se3.logarithm(member.pose @ invert(pose)), member.light - light])
+            for member, (pose, light) in zip(self.members, self._prior_at, strict=True)
+        ])  # fmt: skip
+        pushed = self._prior @ off
+        normal += self._prior
+        side += self._prior_side + pushed
+        return float(off @ (self._prior_side + 0.5 * pushed))
+
+    def _step(self, system: _System, damping: float) -> Array:
+        """Take a step (8K), and say which."""
+        normal, side = system.normal.copy(), system.side.copy()
+        for point_normal, point_side, cross in system.points:
+            window_kernels.eliminate(point_normal * (1 + damping), point_side, cross, normal, side)
+        normal[np.diag_indices_from(normal)] *= 1 + damping
+        scale = 1 / np.sqrt(np.maximum(np.diag(normal), 1e-12))
+        step = -scale * np.linalg.lstsq(normal * np.outer(scale, scale), scale * side, rcond=1e-12)[0]
+        for k, member in enumerate(self.members):
+            own = step[k * UNKNOWNS : (k + 1) * UNKNOWNS]
+            member.pose = se3.exponential(own[:6]) @ member.pose
+            member.light = member.light + own[6:]
+            point_normal, point_side, cross = system.points[k]
+            moved = -(point_side + cross @ step) / np.maximum(point_normal * (1 + damping), 1e-12)
+            member.inverse_depth = np.clip(member.inverse_depth + moved, member.measured * 0.7, member.measured * 1.4)
+        return step
+
+    def _marginalise(self, index: int) -> Member:
+        """Fold a keyframe, its points and the prior into a prior of the others; how others see it is dropped."""
+        system = self._linear([index])
+        normal, side = system.normal, system.side
+        window_kernels.eliminate(*system.points[0], normal, side)
+        size = len(side)
+        gone = np.arange(index * UNKNOWNS, (index + 1) * UNKNOWNS)
+        kept = np.setdiff1d(np.arange(size), gone)
+        inner = normal[np.ix_(gone, gone)]
+        scale = 1 / np.sqrt(np.maximum(np.diag(inner), 1e-12))
+        inverse = np.outer(scale, scale) * np.linalg.pinv(inner * np.outer(scale, scale), rcond=1e-12, hermitian=True)
+        gain = normal[np.ix_(kept, gone)] @ inverse
+        prior = normal[np.ix_(kept, kept)] - gain @ normal[np.ix_(gone, kept)]
+        self._prior, self._prior_side = (prior + prior.T) / 2, side[kept] - gain @ side[gone]
+        member = self.members.pop(index)
+        # the system was linearised where they are now
+        self._prior_at = [(other.pose.copy(), other.light.copy()) for other in self.members]
+        return member
