@@ -511,12 +511,12 @@ def test_a_recording_gives_depth_with_the_image_of_its_moment() -> None:
 
 
 def test_what_a_recording_does_not_have_is_named() -> None:
-    camera = recorded()
+    camera = recorded(image="none")
     camera.open(VirtualClock())
-    assert camera.read(0.0)[1] is None  # no image was asked for
-    with pytest.raises(NotSupported, match="option 'info', or give option 'field'"):
+    assert camera.read(0.0)[1] is None  # no image is wanted
+    with pytest.raises(NotSupported, match="option 'info', give option 'camera'"):
         camera.intrinsics()
-    node = DepthCameraNode(device=recorded())
+    node = DepthCameraNode(device=recorded(image="none"))
     node.device.open(VirtualClock())
     out = node.step()
     assert out is not None and set(out) == {"depth"}

@@ -655,7 +655,7 @@ def test_tum_folder_in_its_units(shared_data: Path) -> None:
     with open_log(folder) as log:
         found = everything(log)
         assert {t.name: t.kind for t in log.topics} == {
-            "/rgb": Frame, "/depth": DepthFrame, "/groundtruth": Pose, "/accelerometer": Imu,
+            "/rgb": Frame, "/depth": DepthFrame, "/groundtruth": Pose, "/accelerometer": Imu, "/info": CameraInfo,
         }  # fmt: skip
         depth, imu, pose = found["/depth"][0], found["/accelerometer"][0], found["/groundtruth"][0]
         assert isinstance(depth, DepthFrame) and isinstance(imu, Imu) and isinstance(pose, Pose)

@@ -19,6 +19,7 @@ from foveate_calibration.pinhole import Pinhole
 from foveate_drivers import log_topic
 from foveate_drivers.depth.base import DepthCamera
 from foveate_logbook.formats.base import Log
+from foveate_logbook.formats.intrinsics import Intrinsics, intrinsics_of
 
 _WORDS: dict[type[Message], tuple[str, str]] = {  # what a topic of it has, and the option that names it
     DepthFrame: ("depth", "topic"), Frame: ("images", "image"), CameraInfo: ("intrinsics", "info"),
@@ -27,7 +28,8 @@ _WORDS: dict[type[Message], tuple[str, str]] = {  # what a topic of it has, and 
 
 class LogDepthCamera(DepthCamera):
     """Gives a log's depth frames at the times they were taken, counted from the first, each with the image nearest to
-    it. Intrinsics are those of a topic, or of `field`; what the log does not have is not made up."""
+    it; `device_ns` tells when the log has them. Intrinsics are those of a topic, of `camera` or of `field`; what the
+    log does not have is not made up."""
 
     def __init__(
         self,
@@ -36,19 +38,26 @@ class LogDepthCamera(DepthCamera):
         topic: str | None = None,
         image: str | None = None,
         info: str | None = None,
+        camera: str | None = None,
         field: Annotated[float, Unit("rad"), Gt(0.01), Le(2.5)] | None = None,
+        unit: Annotated[float, Unit("m"), Gt(0), Le(0.1)] | None = None,
         window: Annotated[float, Unit("s"), Gt(0), Le(1)] = 0.02,
     ) -> None:
-        """`topic`: may be left out where the log has one of depth; `image`, `info`: topics of images and intrinsics;
-        `field`: full horizontal angle, where the log tells no intrinsics; `window`: most between depth and image."""
+        """`topic`, `image`, `info`: of depth, images and intrinsics; each may be left out where the log has one, and
+        `none` says that no image, or no intrinsics, are wanted; `camera`: intrinsics by hand, `fx fy cx cy` and if need
+        be `k1 k2 p1 p2 [k3]`, pixels; `field`: full horizontal angle, where nothing else tells them; `unit`: metres a
+        unit of depth, where the log has another than it says; `window`: most between depth and image."""
         self._path = address
         self._topics = {DepthFrame: topic, Frame: image, CameraInfo: info}
+        self._camera = camera
         self._field = field
+        self._unit_m = unit
         self._window_ns = round(window * 1e9)
         self._log: Log | None = None
         self._frames: Iterator[Message] = iter(())
         self._images: Iterator[Message] = iter(())
         self._next: DepthFrame | None = None
+        self._by_hand: Intrinsics | None = None
         self._near: list[Frame] = []  # images around the next depth frame
         self._shift_ns = self._last_ns = 0
 
@@ -58,6 +67,7 @@ class LogDepthCamera(DepthCamera):
         return []
 
     def open(self, clock: Clock) -> None:
+        self._by_hand = self._parsed()
         self._log = log_topic.opened(self.uri, self._path)
         try:
             self._frames = self._of(self._log, DepthFrame, needed=True)
@@ -76,13 +86,26 @@ class LogDepthCamera(DepthCamera):
         self._last_ns = clock.now_ns() - 1
         self._clock = clock
 
+    def _parsed(self) -> Intrinsics | None:
+        """Option `camera`. Raises ProtocolError."""
+        if self._camera is None:
+            return None
+        try:
+            return intrinsics_of(tuple(float(word) for word in self._camera.replace(",", " ").split()), "camera")
+        except ValueError as error:
+            what = f"option 'camera' is '{self._camera[:60]}': {error}; write 'fx fy cx cy', pixels"
+            raise ProtocolError(self.uri, "open", what) from None
+
     def _of(self, log: Log, kind: type[Message], needed: bool) -> Iterator[Message]:
-        """The messages of the chosen topic; none where none is chosen and none is needed."""
-        name = self._topics[kind]
-        if needed or name is not None:
-            what, option = _WORDS[kind]
-            name = log_topic.chosen(self.uri, log, kind, what, name, option)
-        return iter(()) if name is None else (message for _, _, message in log.messages([name]))
+        """The messages of the topic that was named, or of the only one there is; none where that is not clear."""
+        name, (what, option) = self._topics[kind], _WORDS[kind]
+        if not needed and name is None:
+            fitting = [item.name for item in log.topics if item.kind is kind]
+            name = fitting[0] if len(fitting) == 1 else "none"
+        if not needed and name == "none":
+            return iter(())
+        name = log_topic.chosen(self.uri, log, kind, what, name, option)
+        return (message for _, _, message in log.messages([name]))
 
     def _fetched(self) -> DepthFrame | None:
         return next((item for item in self._frames if isinstance(item, DepthFrame)), None)
@@ -110,13 +133,22 @@ class LogDepthCamera(DepthCamera):
         due_ns, found = self.due_ns(), self._next
         image = self._nearest(found.stamp.t_ns)
         now_ns = clock.now_ns()
-        depth = replace(found, stamp=replace(found.stamp, t_ns=due_ns), received_ns=now_ns)
+        depth = replace(
+            found, stamp=replace(found.stamp, t_ns=due_ns), received_ns=now_ns, device_ns=self._log_ns(found),
+            scale_m=self._unit_m or found.scale_m,
+        )  # fmt: skip
         if image is not None:
             t_ns = min(image.stamp.t_ns + self._shift_ns, now_ns)
-            image = replace(image, stamp=replace(image.stamp, t_ns=t_ns), received_ns=now_ns)
+            stamp = replace(image.stamp, t_ns=t_ns)
+            image = replace(image, stamp=stamp, received_ns=now_ns, device_ns=self._log_ns(image))
         self._last_ns = due_ns
         self._next = self._fetched()
         return depth, image
+
+    def _log_ns(self, message: DepthFrame | Frame) -> int:
+        """When the log has it: nanoseconds of Unix time, or since the log's own beginning. 0 would say 'none': 1."""
+        assert self._log is not None
+        return message.device_ns or max(self._log.start_ns + message.stamp.t_ns, 1)
 
     def _nearest(self, t_ns: int) -> Frame | None:
         """The image nearest to a moment, within the window; taken out, with all before it."""
@@ -136,12 +168,15 @@ class LogDepthCamera(DepthCamera):
         return image
 
     def intrinsics(self) -> CameraInfo:
-        """Raises NotSupported where neither a topic nor `field` tells them."""
+        """Raises NotSupported where nothing tells them."""
         clock = self._running("read intrinsics")
+        height, width = self._shape
+        if (hand := self._by_hand) is not None:
+            return CameraInfo(Stamp(clock.now_ns()), width, height, "plumb_bob", hand.matrix, hand.distortion)
         if self._info is not None:
             return replace(self._info, stamp=Stamp(clock.now_ns()))
         if self._field is None:
-            raise NotSupported(self.uri, "read intrinsics", "name a topic with option 'info', or give option 'field'")
-        height, width = self._shape
+            way = "name a topic with option 'info', give option 'camera' (fx fy cx cy), or option 'field'"
+            raise NotSupported(self.uri, "read intrinsics", way)
         matrix = Pinhole.from_field(width, height, self._field).matrix
         return CameraInfo(Stamp(clock.now_ns()), width, height, "plumb_bob", matrix, np.zeros(5))

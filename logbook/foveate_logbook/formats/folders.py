@@ -3,76 +3,35 @@
 from __future__ import annotations
 
 import csv
-import heapq
-import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from foveate.catalog import optional
 from foveate.errors import RecordingError
 from foveate.messages import DepthFrame, Frame, Imu, Message, Pose
-from foveate_logbook.formats.channels import Arrival, Channel, ChannelLog, Decoder, Undecodable
+from foveate_logbook.formats.channels import Arrival, Decoder
+from foveate_logbook.formats.intrinsics import folder_intrinsics
+from foveate_logbook.formats.listed import IMAGE_PERIOD_NS, SUFFIXES, ListedLog, Rows, seconds_ns, steady
 from foveate_logbook.formats.pixels import packed_image
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 TUM_DEPTH_M = 1 / 5000  # a unit of TUM's depth images
 TUM_LISTS = ("rgb.txt", "depth.txt", "groundtruth.txt", "accelerometer.txt")
+TUM_PAIRS = ("associations.txt", "association.txt", "associated.txt")  # time file time file, of both kinds of images
+TUM_IMAGES = ("rgb.txt", "depth.txt", *TUM_PAIRS)
+_MOST_NUMBER = 10**6  # whole times that are all below it are numbers of frames, as ICL-NUIM has them
 INDEX = "index.csv"  # seq, t_ns, file: what the export of images writes
-_IMAGE_PERIOD_NS = 1_000_000_000 / 30
-_SECONDS = re.compile(r"(\d+)(?:\.(\d{1,9})\d*)?")
 
 
-def seconds_ns(text: str) -> int:
-    """`1305031235.861603` as nanoseconds, exactly. Raises ValueError."""
-    match = _SECONDS.fullmatch(text)
-    if match is None:
-        raise ValueError(f"'{text[:40]}' is no time in seconds")
-    return int(match[1]) * 1_000_000_000 + int((match[2] or "").ljust(9, "0"))
-
-
-class _ListedLog(ChannelLog):
-    """A log whose messages stand in lists of (time, text): names of files, or numbers."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._rows: dict[str, list[tuple[int, str]]] = {}
-
-    def _add(self, topic: str, schema: str, rows: list[tuple[int, str]], decoder: Decoder) -> None:
-        self._rows[topic] = sorted(rows, key=lambda row: row[0])
-        self._channels[topic] = Channel(topic, schema, len(rows), decoder)
-
-    def _listed(self) -> None:
-        """To be called when all lists are there."""
-        ends = [(rows[0][0], rows[-1][0]) for rows in self._rows.values() if rows]
-        self.start_ns, self.end_ns = min((a for a, _ in ends), default=0), max((b for _, b in ends), default=0)
-        self._describe()
-
-    def _raw(self, keys: Collection[Any]) -> Iterator[tuple[Any, int, bytes]]:
-        lists = [[(time_ns, key, text) for time_ns, text in self._rows[key]] for key in keys]
-        for time_ns, key, text in heapq.merge(*lists):
-            yield key, time_ns, text.encode()
-
-    def _content(self, name: bytes) -> bytes:
-        """The bytes of a file of the folder. Raises Undecodable."""
-        place = self.path / name.decode()
-        if not place.resolve().is_relative_to(self.path.resolve()):
-            raise Undecodable(f"'{name.decode()}' lies outside the folder")
-        try:
-            return place.read_bytes()
-        except OSError as error:
-            raise Undecodable(f"{name.decode()}: {error.strerror}") from None
-
-
-class TumFolder(_ListedLog):
-    """A sequence of the TUM RGB-D benchmark (https://cvg.cit.tum.de/data/datasets/rgbd-dataset/file_formats).
+class TumFolder(ListedLog):
+    """A sequence of the TUM RGB-D benchmark (https://cvg.cit.tum.de/data/datasets/rgbd-dataset/file_formats), or of
+    ICL-NUIM in its layout (one list of pairs, numbers of frames in the place of times).
 
     /rgb: Frame, /depth: DepthFrame (1/5000 m), /groundtruth: Pose of the camera in the world, /accelerometer: Imu whose
-    angular velocity is zero, for the benchmark has none.
+    angular velocity is zero, for the benchmark has none; /info: CameraInfo with every depth image, of `camera.txt` or
+    of the camera that the path names (freiburg1, fr2, icl, ...).
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,59 +39,52 @@ class TumFolder(_ListedLog):
         super().__init__(path)
         self.metadata = {"format": "TUM RGB-D"}
         kinds: list[tuple[str, type[Message], int, Callable[[bytes, Arrival], Iterable[Message]]]] = [
-            ("rgb", Frame, 1, self._frame), ("depth", DepthFrame, 1, self._depth),
-            ("groundtruth", Pose, 7, self._pose), ("accelerometer", Imu, 3, self._imu),
+            ("rgb", Frame, 1, self._frame), ("depth", DepthFrame, 1, self._depth_of(TUM_DEPTH_M)),
+            ("groundtruth", Pose, 7, self._listed_pose), ("accelerometer", Imu, 3, self._imu),
         ]  # fmt: skip
-        for name, kind, columns, decode in kinds:
-            if (path / f"{name}.txt").is_file():
-                self._add(f"/{name}", f"tum/{name}", self._list(f"{name}.txt", columns), Decoder(kind, "", decode))
+        lists = {name: self._list(f"{name}.txt", columns) for name, _, columns, _ in kinds if self._has(f"{name}.txt")}
+        pairs = next((name for name in TUM_PAIRS if self._has(name)), None)
+        if pairs is not None and not {"rgb", "depth"} & set(lists):
+            lists |= self._pairs(pairs)
+        truth = sorted(item.name for item in path.glob("*.gt.freiburg"))
+        if len(truth) == 1 and "groundtruth" not in lists:
+            lists["groundtruth"] = self._list(truth[0], 7, "groundtruth")
+        if _numbered(lists):
+            lists = {name: [(round(t / 10**9 * IMAGE_PERIOD_NS), text) for t, text in lists[name]] for name in lists}
+            self.metadata["times"] = "numbers of frames, 30 Hz"
+        for name, kind, _, decode in kinds:
+            if name in lists:
+                self._add(f"/{name}", f"tum/{name}", lists[name], Decoder(kind, "", decode))
+        self._add_info(folder_intrinsics(path), "/depth" if "depth" in lists else "/rgb")
         self._listed()
 
-    def _list(self, name: str, columns: int) -> list[tuple[int, str]]:
-        rows, wrong = [], 0
-        try:
-            lines = (self.path / name).read_text("utf-8", "replace").splitlines()
-        except OSError as error:
-            raise RecordingError(f"{self.path / name}: cannot read: {error.strerror}") from None
-        for number, line in enumerate(lines, 1):
-            time, _, rest = line.strip().partition(" ")
-            if not time or time.startswith("#"):
-                continue
+    def _has(self, name: str) -> bool:
+        return (self.path / name).is_file()
+
+    def _pairs(self, name: str) -> dict[str, Rows]:
+        """Lists of images of lines `time file time file`; which of the files is depth, its folder says."""
+        found: dict[str, Rows] = {"rgb": [], "depth": []}
+        for time_ns, rest in self._list(name, 3, "depth"):
+            file, time, other = rest.split()[:3]
             try:
-                rows.append((seconds_ns(time), rest.strip()))
-                if len(rest.split()) < columns:
-                    raise ValueError(f"{columns + 1} columns are needed")
+                both = ((time_ns, file), (seconds_ns(time), other))
             except ValueError as error:
-                wrong = wrong + 1
-                self.problems[f"/{Path(name).stem}"] = (
-                    f"{wrong} bad lines in {name}, the last is line {number}: {error}"
-                )
-                rows = rows[:-1] if rows and rows[-1][1] == rest.strip() else rows
-        return rows
-
-    def _frame(self, data: bytes, at: Arrival) -> Iterable[Message]:
-        return [packed_image(self._content(data), at, at.stamp())]
-
-    def _depth(self, data: bytes, at: Arrival) -> Iterable[Message]:
-        cv2 = optional("cv2", str(self.path), "vision")
-        content = np.frombuffer(self._content(data), np.uint8)
-        depth = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
-        if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
-            raise Undecodable(f"{data.decode()} is no 16-bit depth image")
-        return [DepthFrame(at.stamp(), depth, TUM_DEPTH_M, at.seq, at.lost_before)]
-
-    def _pose(self, data: bytes, at: Arrival) -> Iterable[Message]:
-        numbers = np.array(data.split()[:7], np.float64)
-        norm = math.hypot(*numbers[3:])
-        if not np.isfinite(numbers).all() or norm < 1e-6:
-            raise Undecodable(f"'{data.decode()}' is no pose")
-        return [Pose(at.stamp(), numbers[:3], numbers[3:] / norm)]
+                raise RecordingError(f"{self.path / name}: {error}; each line is: time file time file") from None
+            for at_ns, one in both:
+                found["depth" if "depth" in one.lower() else "rgb"].append((at_ns, one))
+        return found
 
     def _imu(self, data: bytes, at: Arrival) -> Iterable[Message]:
         return [Imu(at.stamp(), np.zeros(3), np.array(data.split()[:3], np.float64))]
 
 
-class ImagesLog(_ListedLog):
+def _numbered(lists: dict[str, Rows]) -> bool:
+    """All times are whole and small: they are numbers of frames."""
+    times = [time_ns for rows in lists.values() for time_ns, _ in rows]
+    return len(times) > 1 and all(time_ns % 10**9 == 0 and time_ns < _MOST_NUMBER * 10**9 for time_ns in times)
+
+
+class ImagesLog(ListedLog):
     """The images of a folder.
 
     Their times are those of `index.csv`, else their names where all are numbers (nanoseconds, microseconds or seconds
@@ -169,12 +121,11 @@ class ImagesLog(_ListedLog):
         for name in files:
             part = Path(Path(name).stem).suffix[1:]
             groups.setdefault(f"/{part}" if part and not part.isdigit() else "/images", []).append(name)
-        times = {topic: _times_of([Path(name).stem for name in names]) for topic, names in groups.items()}
+        times = {topic: times_of([Path(name).stem for name in names]) for topic, names in groups.items()}
         self.metadata["times"] = "names" if all(value is not None for value in times.values()) else "30 Hz"
         rows = {}
         for topic, names in groups.items():
-            steady = [round(number * _IMAGE_PERIOD_NS) for number in range(len(names))]
-            rows[topic] = list(zip(times[topic] or steady, names, strict=True))
+            rows[topic] = list(zip(times[topic] or steady(len(names)), names, strict=True))
         return rows
 
     def _image(self, data: bytes, at: Arrival) -> Iterable[Message]:
@@ -183,7 +134,7 @@ class ImagesLog(_ListedLog):
         return [replace(message, scale_m=scale) if scale and isinstance(message, DepthFrame) else message]
 
 
-def _times_of(names: list[str]) -> list[int] | None:
+def times_of(names: list[str]) -> list[int] | None:
     """Unix times in names that are nothing else, in nanoseconds; None where they are not."""
     if not all(re.fullmatch(r"\d{9,19}(\.\d+)?", name) for name in names):
         return None

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from foveate.errors import NotFound, RecordingError
-from foveate_logbook.formats import bag_scan, db3_log, folders, mcap_index, video_log
+from foveate_logbook.formats import bag_scan, db3_log, folders, mcap_index, rgbd_folders, video_log
 from foveate_logbook.formats.base import Log
+from foveate_logbook.formats.listed import SUFFIXES
 from foveate_logbook.formats.ros_types import ZSTD_MAGIC
 
 _METADATA = "metadata.yaml"
@@ -30,7 +31,7 @@ def open_log(path: Path) -> Log:
     try:
         if not path.exists():
             raise NotFound(str(path), "open", "there is no such file or folder")
-        if path.is_file() and path.name in (_METADATA, folders.INDEX, *folders.TUM_LISTS):
+        if path.is_file() and path.name in (_METADATA, folders.INDEX, *folders.TUM_LISTS, *folders.TUM_PAIRS):
             path = path.parent  # a file that stands for its folder
         return _open_folder(path) if path.is_dir() else _open_files(path, [path], split=False)
     except OSError as error:
@@ -78,7 +79,7 @@ def _by_content(path: Path, parts: list[Path], split: bool) -> Log:
     suffix = path.suffix.lower()
     if _VIDEO.match(head) or suffix in video_log.SUFFIXES:
         return video_log.VideoLog(path)
-    if suffix in folders.SUFFIXES:
+    if suffix in SUFFIXES:
         raise RecordingError(f"{path}: one image is no recording; name its folder")
     text = f"no recording that can be read ({_KINDS}): it begins with {head[:8].hex(' ')}"
     raise RecordingError(f"{path}: {text}; is it damaged, or of another format?")
@@ -93,6 +94,10 @@ def _events(path: Path) -> Log | None:
 
 
 def _open_folder(path: Path) -> Log:
+    if any((path / name).is_file() for name in folders.TUM_IMAGES):
+        return folders.TumFolder(path)
+    if (rgbd := rgbd_folders.opened(path)) is not None:
+        return rgbd
     if any((path / name).is_file() for name in folders.TUM_LISTS):
         return folders.TumFolder(path)
     names = sorted(item.name for item in path.iterdir() if item.is_file())
@@ -111,13 +116,13 @@ def _open_folder(path: Path) -> Log:
         if problem:
             _add_problem(log, problem)
         return log
-    if any(Path(name).suffix.lower() in folders.SUFFIXES for name in names):
+    if any(Path(name).suffix.lower() in SUFFIXES for name in names):
         return folders.ImagesLog(path)
     if (path / _METADATA).is_file():
         raise RecordingError(f"{path}: has {_METADATA}, but none of a bag's .mcap or .db3 files beside it")
     inside = f"{len(names)} files of other kinds" if names else "no files"
     raise RecordingError(
-        f"{path}: no recording in this folder: it has {inside} (.mcap, .db3, rgb.txt, images are read)"
+        f"{path}: no recording in this folder: it has {inside} (.mcap, .db3, rgb.txt, images, rgb/ and depth/ are read)"
     )
 
 
