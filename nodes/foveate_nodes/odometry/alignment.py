@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from foveate_nodes.odometry import kernels
 from foveate_nodes.odometry.pyramid import LEVELS
-from foveate_nodes.odometry.view import Reference, View
+from foveate_nodes.odometry.view import PLANE_LEVEL, Reference, View
 
 Array = NDArray[np.float64]
 Residual = Literal["photometric", "distance"]
 ITERATIONS = (10, 15, 20, 25)  # at most, by level
-_PLANE_LEVEL = 1
 _LEAST_SIGMA = {"photometric": 3.0, "distance": 0.7}  # grey levels of noise and resampling; pixels
 _STILL = 1e-7  # |turn|^2 and |shift|^2 of a step that ends a level
+_ENOUGH = 1e-3  # of the cost: who gains less has arrived
+_FAILURES = 5  # in a row, that end a level
 _GAIN_SIGMA, _OFFSET_SIGMA = 0.4, 40.0
+_NONE = np.zeros((0, 6))
 
 
 @dataclass(slots=True, eq=False)
@@ -31,53 +33,52 @@ class Alignment:
     cost: float  # mean of the last level, of all points
     information: Array  # 6 x 6, of a step in the view's frame
     seen: int  # points in view
-    total: int
-    hidden: int
     sigma: float  # of the image residual
-    plane_sigma: float  # in units of the depth's sigma
+    plane_sigma: float  # of the depth, in units of what the camera's noise is
     iterations: int
-    residual: NDArray[np.float64]  # of the points; NaN where not in view
-    plane_residual: NDArray[np.float64]
+    residual: Array  # of the points of the last level; NaN where not in view
+    plane_residual: Array  # in units of plane_sigma
 
 
 def align(
     reference: Reference, view: View, pose: Array, brightness: Array, residual: Residual = "photometric",
-    planes: float = 1.0, levels: tuple[int, ...] = tuple(reversed(range(LEVELS))), iterations: Any = ITERATIONS,
+    planes: float = 1.0, levels: tuple[int, ...] = tuple(reversed(range(LEVELS))),
+    iterations: tuple[int, ...] = ITERATIONS,
 ) -> Alignment:  # fmt: skip
     """Refine `pose` (4 x 4, view_from_reference) over `levels`. `planes`: weight of depth against image, 0 = none."""
     pose, brightness = pose.copy(), brightness.copy()
-    found, steps = None, 0
+    photometric, steps, total = residual == "photometric", 0, 1.0
+    normal, spread = np.zeros((kernels.SIZE, kernels.SIZE)), np.zeros(2)
+    cost, seen = 0.0, 0
+    residuals = plane_residuals = np.zeros(0)
     for level in levels:
-        photometric = residual == "photometric"
         field: Any = view.gray[level] if photometric else view.distance[level]
         point, value = reference.point_m[level], reference.value[level]
         if not photometric:
             point = point[reference.on_edge[level]]
             value = np.zeros(len(point), np.float32)
-        plane = reference.plane[level] if planes > 0 else np.zeros((0, 6))
-        normal = np.zeros((kernels.SIZE, kernels.SIZE))
-        residuals, plane_residuals = np.empty(len(point)), np.empty(len(plane))
-        cost, seen, hidden, sigma, scale, used = _descend(
-            field, view.depth[level], point, value, view.depth[_PLANE_LEVEL], plane, pose, view.camera[level].numbers,
-            view.camera[_PLANE_LEVEL].numbers, brightness, _LEAST_SIGMA[residual], planes, photometric,
-            iterations[level], normal, residuals, plane_residuals,
+        plane = reference.plane[level] if planes > 0 else _NONE
+        residuals, plane_residuals = np.full(len(point), np.nan), np.full(len(plane), np.nan)
+        if not photometric:
+            spread[:] = 0  # pixels of another size
+        numbers = (view.camera[level].numbers, view.camera[PLANE_LEVEL].numbers)
+        cost, seen, used = _descend(
+            field, view.depth[level], point, value, view.depth[PLANE_LEVEL], plane, pose, *numbers, brightness, spread,
+            _LEAST_SIGMA[residual], planes, photometric, iterations[level], normal, residuals, plane_residuals,
         )  # fmt: skip
         steps += used
         total = max(len(point) + planes * len(plane), 1.0)
-        found = Alignment(
-            pose, brightness, cost / total, normal[:6, :6] + np.triu(normal[:6, :6], 1).T, seen, len(point), hidden,
-            sigma, scale, steps, residuals, plane_residuals,
-        )  # fmt: skip
-    assert found is not None
-    found.iterations = steps
-    return found
+    return Alignment(
+        pose, brightness, cost / total, normal[:6, :6].copy(), seen, spread[0].item(), spread[1].item(), steps,
+        residuals, plane_residuals,
+    )  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _spread(residual: Any, least: float) -> float:
+def _spread(residual: Any, unit: float, least: float) -> float:
     """The standard deviation by the median of |r|; `least` where it is smaller, or too few are known."""
     size = np.abs(residual[np.isfinite(residual)])
-    return max(least, 1.4826 * np.median(size)) if len(size) > 20 else least
+    return max(least, 1.4826 * unit * np.median(size)) if len(size) > 20 else least
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -92,8 +93,7 @@ def _linear(
     camera: Any,
     plane_camera: Any,
     brightness: Any,
-    sigma: float,
-    scale: float,
+    spread: Any,
     planes: float,
     free: bool,
     normal: Any,
@@ -101,14 +101,15 @@ def _linear(
     residual: Any,
     plane_residual: Any,
 ) -> Any:
+    """Cost and normal equations at a pose; `free`: the brightness is unknown too."""
     normal[:] = 0
     side[:] = 0
-    cost, seen, hidden = kernels.image_terms(
-        field, depth, point, value, pose, camera, brightness, sigma, 1.0, normal, side, residual
+    cost, seen, _ = kernels.image_terms(
+        field, depth, point, value, pose, camera, brightness, spread[0], 1.0, normal, side, residual
     )
     if len(plane) > 0:
         more, _ = kernels.plane_terms(
-            plane_depth, plane, pose, plane_camera, scale, planes, normal, side, plane_residual
+            plane_depth, plane, pose, plane_camera, spread[1], planes, normal, side, plane_residual
         )
         cost += more
     if free:
@@ -123,7 +124,7 @@ def _linear(
         normal[:, 6:] = 0
         side[6:] = 0
         normal[6, 6] = normal[7, 7] = 1.0
-    return cost, seen, hidden
+    return cost, seen
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -138,6 +139,7 @@ def _descend(
     camera: Any,
     plane_camera: Any,
     brightness: Any,
+    spread: Any,
     least: float,
     planes: float,
     free: bool,
@@ -146,54 +148,40 @@ def _descend(
     residual: Any,
     plane_residual: Any,
 ) -> Any:
+    """One level: changes pose, brightness, spread, the normal equations and the residuals. Returns (cost, points in
+    view, steps)."""
     side, step = np.zeros(kernels.SIZE), np.zeros(kernels.SIZE)
-    trial_normal, trial_side = np.zeros_like(normal), np.zeros_like(side)
-    trial, light = pose.copy(), brightness.copy()
-    sigma, scale = least, 1.0
-    arguments = (field, depth, point, value, plane_depth, plane)
-    _linear(*arguments, pose, camera, plane_camera, brightness, sigma, scale, planes, free, normal, side, residual,
-            plane_residual)  # fmt: skip
-    sigma, scale = _spread(residual, least), _spread(plane_residual, 1.0)
-    cost, seen, hidden = _linear(
-        *arguments, pose, camera, plane_camera, brightness, sigma, scale, planes, free, normal, side, residual,
-        plane_residual,
-    )  # fmt: skip
-    damping, used, failed = 0.0, 0, 0
-    while used < most:
+    next_normal, next_side, next_pose = np.zeros_like(normal), np.zeros_like(side), pose.copy()
+    some, lenses = (field, depth, point, value, plane_depth, plane), (camera, plane_camera)
+    into = (residual, plane_residual)
+    if spread[0] == 0:  # the first level: nothing is known of the spread
+        spread[0], spread[1] = least, 1.0
+        _linear(*some, pose, *lenses, brightness, spread, planes, free, normal, side, *into)
+        spread[0], spread[1] = _spread(residual, 1.0, least), _spread(plane_residual, 1.0, 1.0)
+    cost, seen = _linear(*some, pose, *lenses, brightness, spread, planes, free, normal, side, *into)
+    damping, failures, used, stale = 0.0, 0, 0, False
+    while used < most and failures <= _FAILURES:
         used += 1
         if not kernels.solve(normal, side, damping, step):
-            damping = max(2 * damping, 0.2)
-            failed += 1
-            if failed > 5:
-                break
+            damping, failures = max(2 * damping, 0.2), failures + 1
             continue
-        kernels.moved(pose, step, trial)
-        light[0], light[1] = brightness[0] + step[6], brightness[1] + step[7]
-        trial_cost, trial_seen, trial_hidden = _linear(
-            *arguments, trial, camera, plane_camera, light, sigma, scale, planes, free, trial_normal, trial_side,
-            residual, plane_residual,
-        )  # fmt: skip
-        small = (
-            step[0] ** 2 + step[1] ** 2 + step[2] ** 2 < _STILL and step[3] ** 2 + step[4] ** 2 + step[5] ** 2 < _STILL
+        kernels.moved(pose, step, next_pose)
+        light = brightness + step[6:]
+        next_cost, next_seen = _linear(
+            *some, next_pose, *lenses, light, spread, planes, free, next_normal, next_side, *into
         )
-        if trial_cost < cost:
-            gained = cost - trial_cost
-            pose[:3] = trial[:3]
-            brightness[:] = light
-            normal[:], side[:] = trial_normal, trial_side
-            seen, hidden = trial_seen, trial_hidden
-            cost = trial_cost
-            damping = 0.0 if damping <= 0.2 else damping / 2
-            failed = 0
-            if small or gained < 1e-3 * cost:
-                break
+        still = (step[:3] ** 2).sum() < _STILL and (step[3:6] ** 2).sum() < _STILL
+        stale = not next_cost < cost
+        if stale:
+            damping, failures = max(4 * damping, 0.2), failures + 1
         else:
-            damping = max(4 * damping, 0.2)
-            failed += 1
-            if small or failed > 5:
-                break
-    cost, seen, hidden = _linear(
-        *arguments, pose, camera, plane_camera, brightness, sigma, scale, planes, free, normal, side, residual,
-        plane_residual,
-    )  # fmt: skip
-    return cost, seen, hidden, sigma, scale, used
+            still = still or cost - next_cost < _ENOUGH * next_cost
+            pose[:3], brightness[:], normal[:], side[:] = next_pose[:3], light, next_normal, next_side
+            cost, seen, failures = next_cost, next_seen, 0
+            damping = 0.0 if damping <= 0.2 else damping / 2
+        if still:
+            break
+    if stale:  # the residuals are those of a step that was not taken
+        cost, seen = _linear(*some, pose, *lenses, brightness, spread, planes, free, normal, side, *into)
+    spread[0], spread[1] = _spread(residual, 1.0, least), _spread(plane_residual, spread[1], 1.0)
+    return cost, seen, used

@@ -35,3 +35,8 @@ class PinholeLevel:
     def numbers(self) -> NDArray[np.float64]:
         """fx, fy, cx, cy."""
         return np.array([self.fx, self.fy, self.cx, self.cy])
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """3 x 3."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])

@@ -15,6 +15,7 @@ SIZE = 8  # unknowns: turn, shift, gain, offset
 _FREEDOM = 5.0
 _NEAR_M = 0.05
 _HIDDEN = 0.08  # of the depth: a point so far behind what the target sees there is hidden
+_LARGE = 1e200
 _OUT_COST = 0.5 * (_FREEDOM + 1) * np.log(1 + 1 / _FREEDOM)  # what a point out of view adds: that of one sigma
 
 
@@ -61,7 +62,8 @@ def image_terms(
     gain, offset = brightness[0], brightness[1]
     cost, seen, hidden = 0.0, 0, 0
     inverse = 1.0 / (sigma * sigma)
-    j = np.empty(SIZE)
+    logarithm, product = 0.0, 1.0  # one logarithm for many factors
+    j, right, full = np.empty(SIZE), np.zeros(SIZE), np.zeros((SIZE, SIZE))
     for i in range(len(point)):
         residual[i] = np.nan
         px, py, pz = point[i, 0], point[i, 1], point[i, 2]
@@ -86,7 +88,9 @@ def image_terms(
         residual[i] = r
         seen += 1
         scaled = r * r * inverse
-        cost += weight * 0.5 * (_FREEDOM + 1) * np.log(1 + scaled / _FREEDOM)
+        product *= 1 + scaled / _FREEDOM
+        if product > _LARGE:
+            logarithm, product = logarithm + np.log(product), 1.0
         w = weight * inverse * (_FREEDOM + 1) / (_FREEDOM + scaled)
         gx *= fx
         gy *= fy
@@ -101,10 +105,13 @@ def image_terms(
         j[7] = -1.0
         for a in range(SIZE):
             wa = w * j[a]
-            side[a] += wa * r
-            for b in range(a, SIZE):
-                normal[a, b] += wa * j[b]
-    return cost, seen, hidden
+            right[a] += wa * r
+            for b in range(SIZE):  # all of the row: so it is vectorised
+                full[a, b] += wa * j[b]
+    normal += full
+    side += right
+    logarithm += np.log(product)
+    return cost + weight * 0.5 * (_FREEDOM + 1) * logarithm, seen, hidden
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -119,7 +126,8 @@ def plane_terms(
     height, width = depth.shape
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
     cost, seen = 0.0, 0
-    j = np.empty(6)
+    logarithm, product = 0.0, 1.0
+    j, right, full = np.empty(6), np.zeros(6), np.zeros((6, 6))
     for i in range(len(point)):
         residual[i] = np.nan
         px, py, pz = point[i, 0], point[i, 1], point[i, 2]
@@ -147,7 +155,9 @@ def plane_terms(
         r = (nx * (x - qx) + ny * (y - qy) + nz * (z - qz)) * inverse
         residual[i] = r
         seen += 1
-        cost += weight * 0.5 * (_FREEDOM + 1) * np.log(1 + r * r / _FREEDOM)
+        product *= 1 + r * r / _FREEDOM
+        if product > _LARGE:
+            logarithm, product = logarithm + np.log(product), 1.0
         w = weight * (_FREEDOM + 1) / (_FREEDOM + r * r)
         j[0] = (qy * nz - qz * ny) * inverse
         j[1] = (qz * nx - qx * nz) * inverse
@@ -155,10 +165,13 @@ def plane_terms(
         j[3], j[4], j[5] = nx * inverse, ny * inverse, nz * inverse
         for k in range(6):
             wk = w * j[k]
-            side[k] += wk * r
-            for m in range(k, 6):
-                normal[k, m] += wk * j[m]
-    return cost, seen
+            right[k] += wk * r
+            for m in range(6):
+                full[k, m] += wk * j[m]
+    normal[:6, :6] += full
+    side[:6] += right
+    logarithm += np.log(product)
+    return cost + weight * 0.5 * (_FREEDOM + 1) * logarithm, seen
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")

@@ -199,7 +199,7 @@ class Tracker:
         tried, reason = 0, "no keyframe looks like it"
         best: tuple[int, Key, Array] | None = None
         for key in reversed(self.keys):
-            pose = pose_between(key.features, features, _matrix(view))
+            pose = pose_between(key.features, features, view.camera[0].matrix)
             if pose is not None and (best is None or pose[1] > best[0]):
                 best = (pose[1], key, pose[0])
         if best is not None:
@@ -215,8 +215,3 @@ class Tracker:
             pose_then = self._key.world_from_camera @ invert(self._relative)
             return self._begin(view, seq, time_s, pose_then, "restarted")
         return Tracked("lost", reason, None, np.full((6, 6), np.inf), self._key, starts=tried)
-
-
-def _matrix(view: View) -> Array:
-    camera = view.camera[0]
-    return np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])

@@ -17,8 +17,8 @@ from foveate_nodes.odometry.selection import chosen, corners, halved, surfaces
 Gray = NDArray[np.uint8]
 Depth = NDArray[np.float32]
 EdgeDetector = Callable[[Gray], Gray]
-_PLANE_LEVEL = 1
-_PLANE_STRIDE = (4, 8)  # pixels of that level: at fine levels, at coarse ones
+PLANE_LEVEL = 1
+_PLANE_STRIDE = (6, 10)  # pixels of that level: at fine levels, at coarse ones
 _FARTHEST_PX = 20.0  # beyond, a distance to an edge says nothing
 
 
@@ -79,7 +79,7 @@ class Reference:
             edges.append(view.edge[level][row, column] > 0)
             first = pixel if level == 0 else first
             corner = halved(corner) if use_corners else np.zeros_like(view.gray[min(level + 1, LEVELS - 1)])
-        camera = view.camera[_PLANE_LEVEL]
-        planes = [surfaces(view.depth[_PLANE_LEVEL], camera.numbers, stride) for stride in _PLANE_STRIDE]
+        camera = view.camera[PLANE_LEVEL]
+        planes = [surfaces(view.depth[PLANE_LEVEL], camera.numbers, stride) for stride in _PLANE_STRIDE]
         by_level = tuple(planes[0] if level < 2 else planes[1] for level in range(LEVELS))
         return cls(tuple(points), tuple(values), tuple(edges), by_level, first)

@@ -176,7 +176,6 @@ class Window:
             target.view.depth[_PLANE_LEVEL], host.plane, pose, target.view.camera[_PLANE_LEVEL].numbers, 1.0,
             self._planes, small, small_side, np.empty(len(host.plane)),
         )  # fmt: skip
-        small = small + np.triu(small, 1).T
         at, ah = slice(t * UNKNOWNS, t * UNKNOWNS + 6), slice(h * UNKNOWNS, h * UNKNOWNS + 6)
         mixed = -small @ adjoint
         normal[at, at] += small

@@ -1,0 +1,89 @@
+"""The graph of keyframes: steps between neighbours, loops where they see the same place (gtsam, extra `slam`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.catalog import optional
+from foveate_calibration.rigid import invert
+
+Array = NDArray[np.float64]
+_LEAST_SIGMA = np.array([1e-3] * 3 + [2e-3] * 3)  # rad and m of one step: errors that the noise's covariance has not
+_UNSEEN_SIGMA = np.array([0.5] * 3 + [1.0] * 3)  # of a step that was not seen: after a loss
+_CAUCHY = 1.0  # sigmas of a loop's residual from which it is believed less
+_ITERATIONS = 30
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tie:
+    """What was measured between two keyframes."""
+
+    one: int
+    other: int
+    pose: Array  # 4 x 4, one_from_other
+    covariance: Array  # 6 x 6, of a turn and a shift of the other, in its own axes
+    loop: bool  # found by looks: it may be wrong
+
+
+class PoseGraph:
+    """Poses (world_from_camera) of keyframes by number, and their ties."""
+
+    def __init__(self) -> None:
+        self.poses: dict[int, Array] = {}
+        self.ties: list[Tie] = []
+        self._given: dict[int, Array] = {}  # as odometry had them
+
+    @property
+    def loops(self) -> list[tuple[int, int]]:
+        """The numbers of keyframes that loops join."""
+        return [(tie.one, tie.other) for tie in self.ties if tie.loop]
+
+    def add(self, number: int, pose: Array, before: int, covariance: Array) -> None:
+        """A keyframe at `pose` (world_from_camera, as odometry has it), a step from `before`; -1 = the step was not
+        seen. Its covariance (6 x 6) is that of the step."""
+        self._given[number] = pose
+        if before in self.poses:
+            step = invert(self._given[before]) @ pose
+        elif self.poses:
+            before = next(reversed(self.poses))
+            step, covariance = invert(self._given[before]) @ pose, np.full((6, 6), np.inf)
+        else:
+            self.poses[number] = pose
+            return
+        self.ties.append(Tie(before, number, step, _sound(covariance), loop=False))
+        self.poses[number] = self.poses[before] @ step
+
+    def close(self, one: int, other: int, pose: Array, covariance: Array) -> None:
+        """A loop: `pose` is one_from_other (4 x 4)."""
+        self.ties.append(Tie(one, other, pose, _sound(covariance), loop=True))
+
+    def optimise(self) -> None:
+        """Move all poses but the first to where their ties agree best. Raises BackendMissing."""
+        gtsam: Any = optional("gtsam", "loop closure", "slam")
+        graph, start = gtsam.NonlinearFactorGraph(), gtsam.Values()
+        first = next(iter(self.poses))
+        for number, pose in self.poses.items():
+            start.insert(number, gtsam.Pose3(pose))
+        held = gtsam.noiseModel.Diagonal.Sigmas(np.full(6, 1e-6))
+        graph.add(gtsam.PriorFactorPose3(first, gtsam.Pose3(self.poses[first]), held))
+        cauchy = gtsam.noiseModel.mEstimator.Cauchy.Create(_CAUCHY)
+        for tie in self.ties:
+            noise: Any = gtsam.noiseModel.Gaussian.Covariance(tie.covariance)
+            if tie.loop:
+                noise = gtsam.noiseModel.Robust.Create(cauchy, noise)
+            graph.add(gtsam.BetweenFactorPose3(tie.one, tie.other, gtsam.Pose3(tie.pose), noise))
+        settings = gtsam.LevenbergMarquardtParams()
+        settings.setMaxIterations(_ITERATIONS)
+        found = gtsam.LevenbergMarquardtOptimizer(graph, start, settings).optimize()
+        self.poses = {number: np.asarray(found.atPose3(number).matrix()) for number in self.poses}
+
+
+def _sound(covariance: Array) -> Array:
+    """With what a step is never better than; of a step that was not seen, what may have happened."""
+    if not np.isfinite(covariance).all():
+        return np.diag(_UNSEEN_SIGMA**2)
+    return covariance + np.diag(_LEAST_SIGMA**2)
