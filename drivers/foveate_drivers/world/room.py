@@ -1,0 +1,144 @@
+"""A simulated room that a moving RGB-D camera sees, traced by numba (extra scan).
+
+    room = Room(seed=3, kind="office")
+    sight = room.render(Pinhole(640, 480, 525.0), world_from_camera, t_s=0.0)
+
+World: x and z level, y down, the floor at y = 0, the room's middle at x = z = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate_calibration.pinhole import Pinhole
+from foveate_drivers.world import room_bake, room_paint, room_shade, room_trace
+from foveate_drivers.world import room_trace as rt
+from foveate_drivers.world.room_layout import Kind, laid_out
+from foveate_drivers.world.room_light import Lighting
+from foveate_drivers.world.room_plan import Plan
+from foveate_drivers.world.room_trace import Model
+from foveate_drivers.world.room_walker import PARTS, Walker
+
+Array = NDArray[np.float64]
+Light = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """What a camera without noise sees of a room."""
+
+    light: Light  # H x W x 3, linear, B, G, R; a white sheet in the room's mean light is about 1
+    depth: Light  # H x W, metres along z, of the ray through the pixel's middle
+    normal: Light  # H x W x 3, world frame, towards the camera
+    albedo: Light  # H x W x 3, linear, B, G, R, of the pixel's middle
+    face: NDArray[np.int32]  # H x W: 6 times the solid's number plus that of its side; a sphere's side is 0
+
+    @property
+    def solid(self) -> NDArray[np.int32]:
+        """H x W: which solid; 0 is the room's walls, floor and ceiling."""
+        return self.face // 6
+
+    def image(self, gain: float = 1.0) -> NDArray[np.uint8]:
+        """H x W x 3, B, G, R, as a screen wants it: the root of light times gain."""
+        return np.rint(255 * np.sqrt(np.clip(self.light * gain, 0, 1))).astype(np.uint8)
+
+
+class Room:
+    """Drawn by chance from a seed: textures, furniture, lamps. Takes half a second to two seconds to make.
+
+    What moves throws soft, round shadows and is not shadowed itself; no light goes from wall to wall.
+    """
+
+    def __init__(
+        self, *, seed: int, kind: Kind = "office", walkers: Sequence[Walker] = (), lighting: Lighting | None = None,
+        shiny: bool = False,
+    ) -> None:  # fmt: skip
+        """`shiny`: with dark glass and lacquer, which depth cameras do not see."""
+        rng = np.random.default_rng(seed)
+        texels, palette = room_paint.painted(rng)
+        plan = Plan(rng, palette)
+        self.kind, self.lighting, self.walkers = kind, lighting or Lighting(), tuple(walkers)
+        self.size_m, lamps = laid_out(plan, kind, shiny)
+        still = len(plan.solids)
+        for walker in self.walkers:
+            walker.dress(plan)
+        self.movers = len(plan.solids) - still
+        self.model = _lit(plan, texels, lamps, still)
+        if self.walkers:
+            self.model = self._at(0.0)
+
+    @property
+    def returns(self) -> Array:
+        """(faces,): how much of a depth camera's light comes back from each face, 0 to 1."""
+        return self.model.face[:, rt.RETURN]
+
+    def _at(self, t_s: float) -> Model:
+        """The room at a moment."""
+        if not self.walkers:
+            return self.model
+        solid = self.model.solid.copy()
+        for i, walker in enumerate(self.walkers):
+            walker.put(solid, len(solid) - self.movers + PARTS * i, t_s)
+        return self.model._replace(solid=solid)
+
+    def render(self, pinhole: Pinhole, world_from_camera: Array, t_s: float = 0.0) -> Sight:
+        """What a camera at a pose (4 x 4), which must be inside the room, sees at a moment."""
+        model, pose, lens = self._at(t_s), np.ascontiguousarray(world_from_camera), _lens(pinhole)
+        shape = (pinhole.height, pinhole.width)
+        depth, face = np.empty(shape, np.float32), np.empty(shape, np.int32)
+        light, albedo, normals = (np.empty((*shape, 3), np.float32) for _ in range(3))
+        room_trace.cover(model.solid, _order(model.solid, pose), pose, lens, depth, face)
+        lit = self.lighting.at(t_s)
+        room_shade.shade(model, self.movers, lit, pose, lens, depth, face, light, albedo, normals)
+        room_shade.soften(model, self.movers, lit, pose, lens, depth, face, light.copy(), light)
+        return Sight(light, depth, normals, albedo, face)
+
+    def depth(self, pinhole: Pinhole, world_from_camera: Array, t_s: float = 0.0) -> tuple[Light, NDArray[np.int32]]:
+        """Depth and faces alone, as `render` has them."""
+        model, pose = self._at(t_s), np.ascontiguousarray(world_from_camera)
+        shape = (pinhole.height, pinhole.width)
+        depth, face = np.empty(shape, np.float32), np.empty(shape, np.int32)
+        room_trace.cover(model.solid, _order(model.solid, pose), pose, _lens(pinhole), depth, face)
+        return depth, face
+
+    def clearance_m(self, point_m: Array, t_s: float = 0.0) -> float:
+        """How far a point (3,) is from the nearest surface; negative inside a solid or outside the room."""
+        solid = self._at(t_s).solid
+        away = np.asarray(point_m) - solid[:, rt.CENTER : rt.CENTER + 3]
+        turn = solid[:, rt.TURN : rt.TURN + 9].reshape(-1, 3, 3)
+        outside = np.abs(np.einsum("nij,ni->nj", turn, away)) - solid[:, rt.HALF : rt.HALF + 3]
+        boxes = np.linalg.norm(np.maximum(outside, 0), axis=1) + np.minimum(outside.max(axis=1), 0)
+        spheres = np.linalg.norm(away, axis=1) - solid[:, rt.HALF]
+        found = np.where(solid[:, rt.KIND] == rt.SPHERE, spheres, boxes)
+        return float(min(-outside[0].max(), found[1:].min()))
+
+
+def _lens(pinhole: Pinhole) -> Array:
+    return pinhole.matrix[[0, 1, 0, 1], [0, 1, 2, 2]]
+
+
+def _order(solid: Array, pose: Array) -> NDArray[np.int64]:
+    """Solids that may be before the camera: the shell, which every pixel can fall back on, then from near to far."""
+    place = solid[:, rt.CENTER : rt.CENTER + 3] - pose[:3, 3]
+    ahead = np.flatnonzero(place @ pose[:3, 2] + solid[:, rt.REACH] > 0)
+    near = np.linalg.norm(place[ahead], axis=1) - solid[ahead, rt.REACH]
+    near[ahead == 0] = -np.inf
+    return ahead[np.argsort(near, kind="stable")]
+
+
+def _lit(plan: Plan, texels: NDArray[np.uint8], lamps: list[tuple[float, float, float]], still: int) -> Model:
+    """The plan with its light baked: on average each lamp, and the ambient light, gives 1 to the room's shell."""
+    solid, face = np.stack(plan.solids), np.stack(plan.faces)
+    cells = room_bake.lay_out(solid, face, still)
+    lamp = np.column_stack([np.array(lamps), np.ones(len(lamps))])
+    light = np.empty((cells, 3), np.float32)
+    shadowless = np.array(plan.shadowless)
+    room_bake.bake(solid, face, still, shadowless, lamp, room_bake.directions(), light)
+    shell = int(face[5, rt.LIGHTMAP] + face[5, rt.CELLS_U] * face[5, rt.CELLS_V])
+    mean = light[:shell].mean(axis=0)
+    lamp[:, 3] /= np.maximum(mean[1:], 1e-6)
+    return Model(solid, face, texels, room_paint.starts(), light / np.maximum(mean, 1e-6), lamp, 0.9)
