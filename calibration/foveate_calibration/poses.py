@@ -26,13 +26,18 @@ class Poses:
     time_s: Array  # (N,)
     matrices: Array  # N x 4 x 4
     name: str  # where they are from
+    note: str = ""  # what of the source was left out, "" = nothing
 
     def __len__(self) -> int:
         return len(self.time_s)
 
 
-def read_poses(text: str) -> Poses:
-    """Of a file (.json, .csv, else TUM's text), or `FILE.mcap:node.output` of a recording. Raises CalibrationError."""
+def read_poses(text: str, *, mended: bool = False) -> Poses:
+    """Of a file (.json, .csv, else TUM's text), or `FILE.mcap:node.output` of a recording. Raises CalibrationError.
+
+    `mended`: as trajectories are published: poses that are not finite are left out, of those of one moment the last
+    is taken, and the others are put in order; `note` counts what was done. Otherwise these are errors.
+    """
     name, _, stream = text.partition(".mcap:")
     if stream:
         return _of_recording(Path(f"{name}.mcap"), stream)
@@ -41,14 +46,32 @@ def read_poses(text: str) -> Poses:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(f"{path}: cannot be read: {error}") from None
-    rows = _of_json(content, text) if path.suffix == ".json" else _of_lines(content, text)
+    rows = _of_json(content, text) if path.suffix == ".json" else _of_lines(content, text, mended)
     if not rows:
         raise CalibrationError(f"{path}: holds no poses; write {_FORMS}")
     times = np.array([time for time, _ in rows])
+    matrices = np.stack([matrix for _, matrix in rows])
+    if mended:
+        return in_order(times, matrices, path.name)
     if not (np.diff(times) > 0).all():
         at = int(np.argmax(np.diff(times) <= 0)) + 1
-        raise CalibrationError(f"{path}: time goes back at pose {at + 1} ({times[at - 1]:g} s, then {times[at]:g} s)")
-    return Poses(times, np.stack([matrix for _, matrix in rows]), path.name)
+        raise CalibrationError(
+            f"{path}: time goes back at pose {at + 1} ({times[at - 1]:.6f} s, then {times[at]:.6f} s)"
+        )
+    return Poses(times, matrices, path.name)
+
+
+def in_order(times_s: Array, matrices: Array, name: str) -> Poses:
+    """Finite poses by time, of one moment the last; `note` counts what that left out. Raises CalibrationError."""
+    finite = np.isfinite(times_s) & np.isfinite(matrices).all(axis=(1, 2))
+    times_s, matrices = times_s[finite], matrices[finite]
+    order = np.argsort(times_s, kind="stable")
+    last = np.append(np.diff(times_s[order]) > 0, True)[: len(order)]
+    if not len(order):
+        raise CalibrationError(f"{name}: none of its {len(finite)} poses is finite")
+    said = [(len(finite) - len(times_s), "not finite"), (len(last) - int(last.sum()), "of a time that comes again")]
+    note = ", ".join(f"{count} of {len(finite)} poses left out, {why}" for count, why in said if count)
+    return Poses(times_s[order][last], matrices[order][last], name, note)
 
 
 def paired(one: Poses, other: Poses, tolerance_s: float) -> tuple[Array, Array]:
@@ -98,15 +121,20 @@ def quaternion(xyzw: Sequence[float] | Array) -> Array:
     )
 
 
-def _of_lines(content: str, name: str) -> list[tuple[float, Array]]:
+def _of_lines(content: str, name: str, mended: bool) -> list[tuple[float, Array]]:
     found = []
+    missing = np.full((4, 4), np.nan)
     split: Iterable[list[str]] = (line.split() for line in content.splitlines())
-    lines = csv.reader(content.splitlines()) if "," in content else split
+    commas = any("," in line for line in content.splitlines() if not line.lstrip().startswith("#"))
+    lines = csv.reader(content.splitlines()) if commas else split
     for number, words in enumerate(lines, 1):
         if not words or words[0].startswith("#") or (number == 1 and not _is_number(words[0])):
             continue
         try:
             values = [float(word) for word in words]
+            if mended and len(values) == 8 and not np.isfinite(values).all():
+                found.append((values[0], missing))
+                continue
             if len(values) != 8 or not np.isfinite(values).all():
                 raise ValueError(f"{len(values)} numbers")
             found.append((values[0], transform(quaternion(values[4:]), np.array(values[1:4]))))

@@ -15,14 +15,15 @@ _MOST_DRAWN = 4000  # points in a picture; a page of more than a few MB opens sl
 _MOST_BARS = 120
 
 
-class _Axes:
+class Axes:
     """A frame with ticks; x and y are mapped to it."""
 
     def __init__(
         self, x: tuple[float, float], y: tuple[float, float], x_label: str, y_label: str, *, equal: bool = False,
-        down: bool = False, what: str = "",
+        down: bool = False, what: str = "", x_ticks: bool = True,
     ) -> None:  # fmt: skip
-        """`equal`: a unit is as long in both directions; `down`: y grows downwards, as in an image."""
+        """`equal`: a unit is as long in both directions; `down`: y grows downwards, as in an image; `x_ticks`: numbers
+        along x, which pictures of kinds go without."""
         self.width, self.height = float(_W - _LEFT - _RIGHT), float(_H - _TOP - _BOTTOM)
         if equal:
             scale = min(self.width / (x[1] - x[0]), self.height / (y[1] - y[0]))
@@ -31,7 +32,7 @@ class _Axes:
         total = self.height + _TOP + _BOTTOM
         label = html.escape(what or y_label)
         self.parts = [f'<svg viewBox="0 0 {_W} {total:.0f}" role="img" aria-label="{label}">']
-        self._ticks()
+        self._ticks(x_ticks)
         self.text(_LEFT + self.width / 2, _TOP + self.height + 36, x_label)
         self.parts.append(f'<text transform="translate(13,{_TOP + self.height / 2:.0f}) rotate(-90)" '
                           f'text-anchor="middle">{html.escape(y_label)}</text>')  # fmt: skip
@@ -43,13 +44,13 @@ class _Axes:
         share = (y - self._y[0]) / (self._y[1] - self._y[0])
         return _TOP + self.height * (share if self._down else 1 - share)
 
-    def _ticks(self) -> None:
+    def _ticks(self, x_ticks: bool) -> None:
         left, right, top, bottom = _LEFT, _LEFT + self.width, _TOP, _TOP + self.height
         for value in ticks(*self._y):
             y = self.py(value)
             self.parts.append(f'<path class="grid" d="M{left} {y:.1f}H{right:.1f}"/>')
             self.text(left - 5, y + 4, f"{value:g}", "end")
-        for value in ticks(*self._x):
+        for value in ticks(*self._x) if x_ticks else ():
             x = self.px(value)
             self.parts.append(f'<path class="grid" d="M{x:.1f} {top}V{bottom:.1f}"/>')
             self.text(x, bottom + 16, f"{value:g}")
@@ -81,7 +82,7 @@ def _some(count: int) -> NDArray[np.int64]:
 def scatter(values: Array, sigma: float, unit: str) -> str:
     """Residuals (N x 2) with circles of one, two and three sigmas; what lies beyond the frame is put on its edge."""
     reach = float(max(4 * sigma, np.quantile(np.abs(values), 0.999) * 1.05, 1e-12))
-    axes = _Axes((-reach, reach), (-reach, reach), f"x, {unit}", f"y, {unit}", equal=True, down=True,
+    axes = Axes((-reach, reach), (-reach, reach), f"x, {unit}", f"y, {unit}", equal=True, down=True,
                  what="scatter of residuals")  # fmt: skip
     for x, y in values[_some(len(values))].clip(-reach, reach):
         bad = np.hypot(x, y) > 4 * sigma
@@ -101,7 +102,7 @@ def field(at_px: Array, values: Array, size: tuple[int, int], unit: str) -> tupl
     factor = 0.03 * size[0] / max(float(np.quantile(lengths, 0.9)), 1e-12)
     factor = float(f"{factor:.1g}")
     limit = 4 * np.median(lengths) / 1.1774
-    axes = _Axes((0, size[0]), (0, size[1]), "column, px", "row, px", equal=True, down=True,
+    axes = Axes((0, size[0]), (0, size[1]), "column, px", "row, px", equal=True, down=True,
                  what="residuals over the image")  # fmt: skip
     for k in _some(len(values)):
         (x, y), (dx, dy) = at_px[k], values[k] * factor
@@ -118,7 +119,7 @@ def bars(names: Sequence[str], heights: Array, unit: str, off: float = 2.0) -> s
         chosen = np.sort(np.argsort(-heights)[:_MOST_BARS])
         names, heights = [names[k] for k in chosen], heights[chosen]
     middle = float(np.median(heights))
-    axes = _Axes((0, len(names)), (0, 1.15 * float(heights.max()) or 1.0), "view", f"rms, {unit}", what="per view")
+    axes = Axes((0, len(names)), (0, 1.15 * float(heights.max()) or 1.0), "view", f"rms, {unit}", what="per view")
     worst = int(np.argmax(heights))
     for k, (name, height) in enumerate(zip(names, heights.tolist(), strict=True)):
         far = height > off * middle
@@ -143,7 +144,7 @@ def histogram(values: Array, sigma: float, unit: str) -> str:
     counts = np.histogram(values.clip(-reach, reach), edges)[0] / max(len(values), 1) / (edges[1] - edges[0])
     x = np.linspace(-reach, reach, 161)
     normal = np.exp(-0.5 * (x / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
-    axes = _Axes((-reach, reach), (0, 1.1 * float(max(counts.max(), normal.max()))), f"residual, {unit}",
+    axes = Axes((-reach, reach), (0, 1.1 * float(max(counts.max(), normal.max()))), f"residual, {unit}",
                  f"density, 1/{unit}", what="histogram")  # fmt: skip
     for a, b, height in zip(edges[:-1], edges[1:], counts, strict=True):
         y = axes.py(height)
@@ -162,7 +163,7 @@ def coverage(at_px: Array, size: tuple[int, int], cells: tuple[int, int] = (16, 
 
 def heat(values: Array, size: tuple[int, int], unit: str, digits: int = 2) -> str:
     """A number (rows x columns) for each part of the image, darker where it is larger."""
-    axes = _Axes((0, size[0]), (0, size[1]), "column, px", "row, px", equal=True, down=True, what=unit)
+    axes = Axes((0, size[0]), (0, size[1]), "column, px", "row, px", equal=True, down=True, what=unit)
     rows, columns = values.shape
     top = float(np.quantile(values, 0.98)) or 1.0
     wide, high = axes.width / columns, axes.height / rows
