@@ -24,11 +24,16 @@ from foveate_drivers.events.base import EventCamera
 from foveate_drivers.lasers.base import LineLaser
 from foveate_drivers.mirrors.base import Mirror
 from foveate_drivers.rigs import device_of, family_of, load_devices
+from foveate_drivers.screens.base import Screen
 
 _FAMILIES: dict[str, type[Adjustable]] = {
     "camera": Camera, "depth": DepthCamera, "events": EventCamera, "mirror": Mirror, "laser": LineLaser,
+    "screen": Screen,
 }  # fmt: skip
-_SUITES = {"camera": "cameras", "depth": "depth", "events": "events", "mirror": "mirrors", "laser": "lasers"}
+_SUITES = {
+    "camera": "cameras", "depth": "depth", "events": "events", "mirror": "mirrors", "laser": "lasers",
+    "screen": "screens",
+}  # fmt: skip
 _EXAMPLES = """examples:
   foveate devices                                 everything found, with settings and a test grab
   foveate devices list --quick                    only names; nothing is opened
