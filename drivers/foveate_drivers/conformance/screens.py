@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 
 import numpy as np
@@ -109,3 +110,37 @@ def check_opened_again_it_is_empty(bench: Bench[Screen]) -> None:
         expect(screen.newest("view") is None and screen.names() == [], "it still shows the picture of before")
     finally:
         screen.close()
+
+
+def check_pixels_stay_as_they_were_given(bench: Bench[Screen]) -> None:
+    """What is shown has the pixels of the frame, which stays unchanged."""
+    image = np.arange(24 * 32 * 3, dtype=np.int64).astype(np.uint8).reshape(24, 32, 3)
+    with bench.open() as screen:
+        screen.show("view", Frame(Stamp(1), image.copy(), "BGR8", 1))
+        found = screen.newest("view")
+        expect(found is not None and np.array_equal(found.image, image), "other pixels than the frame's are shown")
+
+
+def check_several_threads_may_show(bench: Bench[Screen]) -> None:
+    """Nodes of a graph show from threads of their own, and each name ends with its newest."""
+
+    def shower(name: str) -> None:
+        for level in range(100):
+            screen.show(name, picture(level))
+
+    with bench.open() as screen:
+        threads = [threading.Thread(target=shower, args=(f"n{k}",)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for k in range(4):
+            _shows(screen, f"n{k}", 99, "shown from its own thread")
+
+
+def check_an_unknown_name_is_nothing(bench: Bench[Screen]) -> None:
+    """Asked for a picture that was never shown, it says None and raises nothing, open or closed."""
+    screen = bench.open()
+    expect(screen.newest("never") is None, "a picture that was never shown is there")
+    screen.close()
+    expect(screen.newest("never") is None, "a picture that was never shown is there after close")
