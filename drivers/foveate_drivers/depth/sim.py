@@ -1,10 +1,11 @@
-"""The simulated depth camera: a stereo pair that measures the shared world's plane."""
+"""The simulated depth camera: a stereo pair that measures the shared world's plane, or the room it moves through."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import cv2
 import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
@@ -20,13 +21,19 @@ from foveate_drivers.adjustable import Capability, Health, Value
 from foveate_drivers.depth.base import DepthCamera
 from foveate_drivers.depth.frame_numbers import FrameNumbers
 from foveate_drivers.world.base import World
+from foveate_drivers.world.scene import Pixels
+
+if TYPE_CHECKING:
+    from foveate_drivers.world.room_sensor import RgbdSensor
 
 
 class SimDepthCamera(DepthCamera):
     """Free-running; the disparity f b / z has normal noise, so that depth has sigma_z = z^2 sigma_d / (f b).
 
     Pixels are 0 where the plane is nearer than `nearest` or farther than `farthest` or what 16 bits hold, where it is
-    seen at a grazing angle, or not at all. Frame numbers wrap at 2^32 as a device's do, and are unwrapped.
+    seen at a grazing angle, or not at all. A room makes more holes: in the shadow of what is near, at edges, on dark
+    glass, in blotches where the sequence says so; and there images have noise. Frame numbers wrap at 2^32 as a
+    device's do, and are unwrapped.
     """
 
     def __init__(
@@ -83,7 +90,9 @@ class SimDepthCamera(DepthCamera):
         self._streaming = False
         self._count = self._received = self._missed = 0
         self._numbers = FrameNumbers()
-        self._depth_m = self._true_depth()
+        self._room = None if self._world.stage is None else self._sensor()
+        if self._room is None:
+            self._depth_m = self._true_depth()
         self._begin()
 
     def close(self) -> None:
@@ -167,12 +176,13 @@ class SimDepthCamera(DepthCamera):
         seq = self._numbers.unwrap(self._first_id + self._count)
         assert seq is not None
         lost = seq - before - 1 if before >= 0 else 0
-        depth = DepthFrame(stamp, self._measured(), self._scale_m, seq, lost, received_ns=self.due_ns())
-        image = self._picture(stamp, seq, lost)
+        units, image = self._seen(stamp) if self._room is not None else (self._measured(), self._picture(stamp))
+        depth = DepthFrame(stamp, units, self._scale_m, seq, lost, received_ns=self.due_ns())
+        frame = None if image is None else Frame(stamp, image, self._image, seq, lost, received_ns=self.due_ns())
         self._index += 1
         self._count += 1
         self._received += 1
-        return depth, image
+        return depth, frame
 
     def _true_depth(self) -> NDArray[np.float64]:
         """Metres along the optical axis to the plane, height x width; infinite where it is not to be measured."""
@@ -197,11 +207,38 @@ class SimDepthCamera(DepthCamera):
         good = np.isfinite(self._depth_m) & (depth >= nearest) & (depth <= min(farthest, 65535 * self._scale_m))
         return np.where(good, np.rint(np.where(good, depth, 0.0) / self._scale_m), 0.0).astype(np.uint16)
 
-    def _picture(self, stamp: Stamp, seq: int, lost: int) -> Frame | None:
+    def _picture(self, stamp: Stamp) -> Pixels | None:
         if self._image == "none":
             return None
         lens = self._lens
         from_plane = lens.image_from_plane(invert(self.rig_from_camera), self._world.range_m)
-        color = self._image == "BGR8"
-        pixels = self._world.scene.render(from_plane, lens.width, lens.height, color, self._world.time_s(stamp.t_ns))
-        return Frame(stamp, pixels, self._image, seq, lost, received_ns=self.due_ns())
+        color, t_s = self._image == "BGR8", self._world.time_s(stamp.t_ns)
+        return self._world.scene.render(from_plane, lens.width, lens.height, color, t_s)
+
+    def _sensor(self) -> RgbdSensor:
+        """What measures a room, with this camera's law of noise and the sequence's blotches."""
+        from foveate_drivers.world.room_sensor import DepthModel, RgbdSensor
+
+        stage = self._world.stage
+        assert stage is not None
+        baseline, sigma_px, seed = self._noise
+        nearest, farthest, grazing = self._bounds
+        law = (0.0, sigma_px / (self._lens.focal_px * baseline), 0.0)
+        farthest = min(farthest, 65535 * self._scale_m)
+        depth = DepthModel(law, nearest, farthest, grazing, baseline, 0.0, stage.sequence.depth.dropout)
+        return RgbdSensor(self._lens, seed, stage.sequence.color, depth)
+
+    def _seen(self, stamp: Stamp) -> tuple[NDArray[np.uint16], Pixels | None]:
+        """Depth and image of a room at a moment."""
+        stage, sensor = self._world.stage, self._room
+        assert stage is not None and sensor is not None
+        t_s = self._world.time_s(stamp.t_ns)
+        exposure_s = stamp.exposure_ns / 1e9 if self._image != "none" else 0.0
+        sight = stage.sight(self._lens, t_s, exposure_s, self.rig_from_camera)
+        pose = stage.world_from_rig(t_s) @ self.rig_from_camera
+        depth = np.rint(sensor.measured(sight, pose, stage.room.returns, self._count) / self._scale_m)
+        if self._image == "none":
+            return depth.astype(np.uint16), None
+        image = sensor.image(sight.light, self._count)
+        gray = image if self._image == "BGR8" else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+        return depth.astype(np.uint16), gray

@@ -16,14 +16,17 @@ from foveate.catalog import optional
 from foveate.clock import Clock
 from foveate.device import Device, DeviceInfo
 from foveate.errors import EndOfStream, NotFound, NotSupported
-from foveate.messages import Objects, Stamp
+from foveate.messages import Objects, Pose, Stamp
 from foveate.node import Unit
 from foveate_calibration.pinhole import Pinhole
+from foveate_calibration.rigid import invert
 from foveate_drivers.world.beam import Light
+from foveate_logbook.formats.listed import quaternion_of
 
 if TYPE_CHECKING:
     from foveate_drivers.world.bench import Bench
     from foveate_drivers.world.eye import Eye
+    from foveate_drivers.world.room_stage import Stage
     from foveate_drivers.world.scene import Pixels, Scene
 
 Array = NDArray[np.float64]
@@ -90,6 +93,11 @@ class TruthSource(Device):
         """The surfaces at `t_ns`, or None where nobody knows them."""
         return None
 
+    def pose(self, t_ns: int) -> Pose | None:
+        """world_from_rig at `t_ns`, which is world_from_camera of a camera at the rig's origin; None of a rig that
+        nobody has measured, or that stands still."""
+        return None
+
 
 class NoTruth(TruthSource):
     """`none:` on a rig without a simulated world."""
@@ -102,13 +110,14 @@ class NoTruth(TruthSource):
 
 
 class World(TruthSource):
-    """What is before the rig: a plane at `range_m` with a town, a photograph or a video; or a bench of solids."""
+    """What is before the rig: a plane at `range_m` with a town, a photograph or a video; or a bench of solids; or a
+    room, through which the rig moves."""
 
     def __init__(
         self,
         *,
         address: str = "world",
-        scene: Literal["procedural", "photo", "video", "bench"] = "procedural",
+        scene: Literal["procedural", "photo", "video", "bench", "room"] = "procedural",
         seed: Annotated[int, Ge(0)] = 1,
         range: Annotated[float, Unit("m"), Gt(0.2), Le(10_000)] = 150.0,
         field: Annotated[float, Unit("rad"), Gt(0.01), Le(2.0)] = 0.8378,
@@ -130,11 +139,13 @@ class World(TruthSource):
         ambient: Annotated[float, Ge(0), Le(255)] = 45.0,
         speckle: Annotated[float, Ge(0), Le(1)] = 0.25,
         grain: Annotated[float, Unit("px"), Gt(0.5), Le(32)] = 2.0,
+        sequence: str = "desk",
     ) -> None:
-        """`field`: the full horizontal angle in which objects are; a photograph or video fills it. The others are the
-        bench's: a volume `width` x `height` x `depth` with its middle at `distance`, `columns` x `rows` of solids in
-        it; before them `boards` placements of a `board` for `dwell` each; `ambient`: grey levels of white without the
-        laser; `speckle`: its contrast, and the size of its `grain` in the image."""
+        """`field`: the full horizontal angle in which objects are; a photograph or video fills it. `sequence`: names a
+        room, a way through it and how it is lit, as in world/room_sequences.py. The others are the bench's: a volume
+        `width` x `height` x `depth` with its middle at `distance`, `columns` x `rows` of solids in it; before them
+        `boards` placements of a `board` for `dwell` each; `ambient`: grey levels of white without the laser;
+        `speckle`: its contrast, and the size of its `grain` in the image."""
         self._scene_kind = scene
         self._seed = seed
         self.range_m = range
@@ -147,15 +158,16 @@ class World(TruthSource):
             "contrast": speckle, "grain_px": grain,
         }  # fmt: skip
         self.lights: list[Light] = []  # the lasers that shine here
+        self._sequence = sequence
+        self._stage: Stage | None = None
         self._bench: Bench | None = None
         self._scene: Scene | None = None
         self._start_ns = 0
 
     def open(self, clock: Clock) -> None:
-        if self._scene_kind == "bench":
-            _ = self.bench
-        else:
+        if self._scene_kind not in ("bench", "room"):
             self.load()
+        _ = self.bench, self.stage
         self._start_ns = clock.now_ns()
 
     def load(self) -> Scene:
@@ -175,10 +187,23 @@ class World(TruthSource):
         return self._bench
 
     @property
+    def stage(self) -> Stage | None:
+        """The room and the rig's way through it, made on first use (some seconds of work); None where the scene is
+        another. Raises BackendMissing, NotFound."""
+        if self._stage is None and self._scene_kind == "room":
+            optional("numba", self.uri, "odometry")
+            from foveate_drivers.world.room_stage import Stage, named
+
+            self._stage = Stage(named(self._sequence))
+        return self._stage
+
+    @property
     def scene(self) -> Scene:
         """The plane's scene of an open world."""
         if self._scene_kind == "bench":
             raise NotSupported(self.uri, "show a bench", "only a camera of the scheme sim sees one")
+        if self._scene_kind == "room":
+            raise NotSupported(self.uri, "show a room", "only cameras and depth cameras of the scheme sim see one")
         assert self._scene is not None, "the world is not open"
         return self._scene
 
@@ -214,11 +239,16 @@ class World(TruthSource):
         return max(t_ns - self._start_ns, 0) / 1e9
 
     def picture(self, view: View, middle_ns: int, exposure_ns: int) -> Pixels | NDArray[np.float32]:
-        """The light of one exposure without noise: grey levels (H x W or H x W x 3), averaged where a view moved.
+        """The light of one exposure without noise: grey levels (H x W or H x W x 3), averaged where a view moved. Of a
+        room they are the root of the light, as an image for a screen is.
 
         Of a bench as float32 (H x W) without an upper end, of a plane as uint8.
         """
         middle_s, half_s = middle_ns / 1e9, exposure_ns / 2e9
+        if self.stage is not None:
+            place = invert(view.camera_from_rig(view.angles([middle_s], middle_ns)[0]))
+            sight = self.stage.sight(view.pinhole, self.time_s(middle_ns), exposure_ns / 1e9, place)
+            return sight.image(color=view.encoding == "BGR8")
         times = [middle_s - half_s, middle_s, middle_s + half_s]
         ends = view.angles(times, middle_ns)
         smear_px = 2 * np.ptp(ends, axis=0).max(initial=0.0) * view.pinhole.focal_px
@@ -248,8 +278,14 @@ class World(TruthSource):
             return None
         return self.bench.surface(self.bench.placement(self.time_s(t_ns)))
 
+    def pose(self, t_ns: int) -> Pose | None:
+        if self.stage is None:
+            return None
+        matrix = self.stage.world_from_rig(self.time_s(t_ns))
+        return Pose(Stamp(t_ns), matrix[:3, 3].copy(), quaternion_of(matrix[:3, :3]), "world", "camera")
+
     def objects(self, t_ns: int) -> Objects | None:
-        if self.bench is not None:
+        if self._scene_kind in ("bench", "room"):
             return None
         truth = self.scene.truth(self.time_s(t_ns))
         count = len(truth.ids)

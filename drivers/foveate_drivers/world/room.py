@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,9 +43,10 @@ class Sight:
         """H x W: which solid; 0 is the room's walls, floor and ceiling."""
         return self.face // 6
 
-    def image(self, gain: float = 1.0) -> NDArray[np.uint8]:
-        """H x W x 3, B, G, R, as a screen wants it: the root of light times gain."""
-        return np.rint(255 * np.sqrt(np.clip(self.light * gain, 0, 1))).astype(np.uint8)
+    def image(self, gain: float = 0.7, color: bool = True) -> NDArray[np.uint8]:
+        """H x W x 3, B, G, R, or H x W of grey, as a screen wants it: the root of light times gain."""
+        made = np.rint(255 * np.sqrt(np.clip(self.light * np.float32(gain), 0, 1))).astype(np.uint8)
+        return made if color else np.asarray(cv2.cvtColor(made, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 class Room:
