@@ -2,7 +2,8 @@
 
 A tracker is made from a camera (3 x 3 matrix, width, height) and has
 `track(image_bgr, depth_m, time_s) -> (world_from_camera | None, tracked)`: H x W x 3 uint8, H x W float32 in metres
-with 0 for holes, seconds; 4 x 4 float64. Nothing here but `ours` imports foveate, so that a peer can run in an
+with 0 for holes, seconds; 4 x 4 float64. One that corrects its past may have `trajectory()`: after the last frame, all
+poses (N x 4 x 4) as it knows them then. Nothing here but `ours` imports foveate, so that a peer can run in an
 environment of its own.
 """
 
@@ -11,9 +12,9 @@ from __future__ import annotations
 FARTHEST_M = 5.0  # what the sensors of the sequences measure; the peers' own defaults are 3 to 4 m, short for a room
 
 MODULES = {
-    "ours": (),
+    "ours": ("foveate", "foveate_frames", "foveate_distance"),
     "orb_pnp": ("orb_pnp",),
     "direct": ("dense_direct", "dense_direct_far", "canny_edge_direct"),
-    "opencv_odometry": ("opencv_rgbd", "opencv_rgb", "opencv_depth", "opencv_rgbd_keyframe"),
-    "open3d_odometry": ("open3d_hybrid", "open3d_intensity", "open3d_legacy", "open3d_hybrid_keyframe"),
+    "opencv_odometry": ("opencv_rgbd", "opencv_rgb", "opencv_depth"),
+    "open3d_odometry": ("open3d_hybrid", "open3d_intensity", "open3d_legacy"),
 }  # trackers by the module whose `VARIANTS` makes them

@@ -1,10 +1,10 @@
 """ORB features and PnP against a map of the last keyframes: careful feature odometry without bundle adjustment.
 
 Settings are ORB-SLAM2's where it has one (Mur-Artal and Tardos 2017: scales of 1.2 and 8 octaves, FAST threshold 7,
-search windows, 50 bits against a prediction, chi-square tests, depth as the disparity of a virtual baseline); 1,500
-features, spread by a grid. A frame is first looked for at constant motion; where that fails, by descriptors alone with
-solvePnPRansac (AP3P, 3 pixels) against the last keyframes, newest first, which also finds a lost camera again. Poses
-are refined by motion-only robust least squares; there is no bundle adjustment and no loop closure.
+search windows, a new keyframe below 75 % of the inliers, chi-square tests, depth as the disparity of a virtual camera,
+here as exact as Kinect's); 1,500 features, spread by a grid. A frame is first looked for at constant motion; where that
+fails, by descriptors alone with solvePnPRansac (AP3P, 3 pixels) against the last keyframes, newest first, which also
+finds a lost camera again. Poses are refined by motion-only robust least squares; nothing is adjusted later.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEYFRAMES = 10  # of the map
 _RADIUS_PX = 15.0  # about a prediction, at the finest octave
 _NEAR_BITS, _FREE_BITS = 64, 80  # of 256 that may differ: near a prediction, anywhere
 _FEWEST, _TRUSTED = 15, 30  # inliers for a pose; for one that needs no second look
-_RENEW = 0.6  # of the inliers that the keyframe's successor had: below, a new keyframe
+_RENEW = 0.75  # of the inliers that the first frame after the keyframe had: below, a new keyframe
 _AGREE = 0.03  # of the depth: neighbours that differ more are not of one surface
 
 

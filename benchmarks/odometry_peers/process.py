@@ -2,7 +2,8 @@
 
 FOLDER holds image.npy (N x H x W x 3, uint8), depth.npy (N x H x W, uint16), time_s.npy (N,) and camera.json. The
 process prints `ready`, then for each number of a frame on its standard input one line of JSON: pose (16 numbers or
-null), tracked, wall_ms, cpu_ms, fault. Decoding and converting are not in the times.
+null), tracked, wall_ms, cpu_ms, fault. On `end` it prints `trajectory()`, 16 numbers a frame, or null.
+Decoding and converting are not in the times.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ def main() -> None:
     tracker = variants[name](np.array(camera["matrix"]), camera["width"], camera["height"])
     print("ready", file=answers)
     for line in sys.stdin:
+        if line.strip() == "end":
+            final = tracker.trajectory() if hasattr(tracker, "trajectory") else None
+            print(json.dumps(final if final is None else np.reshape(final, (-1, 16)).tolist()), file=answers)
+            break
         number = int(line)
         image = np.array(images[number])
         depth = depths[number].astype(np.float32) * np.float32(camera["scale_m"])
