@@ -783,7 +783,7 @@ def test_a_tum_folder_gives_back_what_was_written(tmp_path: Path) -> None:
     log = held()
     chosen = {"cam.frame": "/rgb", "cam.depth": "/depth", "slam.pose": "/groundtruth"}
     lines = export_tum.write(log, [*chosen, "imu.sample", "cam.info"], tmp_path / "tum", lambda share: None)
-    assert any("cam.info: left out" in line for line in lines) and any("angular velocity left out" in x for x in lines)
+    assert f"{tmp_path / 'tum/camera.txt'}: cam.info" in lines and any("angular velocity left out" in x for x in lines)
     with open_log(tmp_path / "tum") as read:
         found = everything(read)
         assert not read.problems
@@ -795,6 +795,12 @@ def test_a_tum_folder_gives_back_what_was_written(tmp_path: Path) -> None:
                     a = replace(a, parent="world", child="camera")
                 same(a, START, b, read.start_ns)
         assert np.array_equal(found["/accelerometer"][3].acceleration_m_s2, [0, 9.8, 3])  # type: ignore[attr-defined]
+        for a, b in zip(log.held["cam.info"], found["/info"], strict=True):
+            same(a, START, b, read.start_ns)
+    wide = replace(log.held["cam.info"][0], model="equidistant", distortion=np.full(4, 0.1))  # type: ignore[type-var]
+    fisheye = Held(log.path, {"cam.depth": log.held["cam.depth"], "cam.info": [wide]})
+    lines = export_tum.write(fisheye, ["cam.depth", "cam.info"], tmp_path / "wide", lambda share: None)  # type: ignore[arg-type]
+    assert "cam.info: left out, TUM has no CameraInfo" in lines and not (tmp_path / "wide/camera.txt").exists()
     export_tum.write(log, ["slam.pose"], tmp_path / "poses.txt", lambda share: None)
     rows = [line for line in (tmp_path / "poses.txt").read_text().splitlines() if not line.startswith("#")]
     assert len(rows) == 5 and rows[1].startswith("1700000000.040000001 1.0 0.1 0.3333333333333333 0.10259")

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from foveate.errors import RecordingError
-from foveate.messages import DepthFrame, Frame, Imu, Message, Pose
+from foveate.messages import CameraInfo, DepthFrame, Frame, Imu, Message, Pose
 from foveate.recording import Recording
 from foveate_logbook.formats.export_images import write_png
 from foveate_logbook.formats.export_streams import Progress, appearing, counted, in_order, kinds_of
 from foveate_logbook.formats.folders import TUM_DEPTH_M
+from foveate_logbook.formats.intrinsics import CAMERA
 
 _LISTS: dict[type[Message], tuple[str, str]] = {
     Frame: ("rgb", "timestamp filename"),
@@ -28,8 +29,9 @@ _LISTS: dict[type[Message], tuple[str, str]] = {
 def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> list[str]:
     """One stream of Pose alone: the trajectory file `to`; otherwise the folder `to`, one stream of a kind.
 
-    Times are seconds of Unix time with nine digits. Depth is in 1/5000 m: beyond 13.1 m it becomes 0. Returns lines
-    saying what was written. Raises RecordingError, BackendMissing.
+    Times are seconds of Unix time with nine digits. Depth is in 1/5000 m: beyond 13.1 m it becomes 0. Intrinsics
+    become camera.txt where one stream has them, and its lens has no more than five coefficients. Returns lines saying
+    what was written. Raises RecordingError, BackendMissing.
     """
     kinds = kinds_of(log, streams)
     chosen: dict[str, type[Message]] = {}
@@ -41,10 +43,13 @@ def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> l
     if not chosen:
         raise RecordingError(f"{log.path}: none of {', '.join(streams) or 'no streams'} has a place in a TUM folder")
     alone = list(chosen.values()) == [Pose]
+    camera, lens = (None, "") if alone else _camera(log, kinds)
     writer = _Writer(log.wall_start_ns)
     with appearing(to) as place:
         if not alone:
             place.mkdir()
+        if camera is not None:
+            (place / CAMERA).write_text(lens, "utf-8")
         for name, _, message in in_order(log, chosen, progress):
             writer.add(name, message, place)
         for name, kind in chosen.items():
@@ -57,7 +62,24 @@ def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> l
         file = to if alone else to / f"{_LISTS[kind][0]}.txt"
         lines.append(f"{file}: {name}, {counted(len(writer.rows.get(name, [])), 'line')}")
     lines += [f"{name}: {text}" for name, text in sorted(writer.notes.items())]
-    return lines + [f"{n}: left out, TUM has no {k.__name__}" for n, k in kinds.items() if n not in chosen]
+    if camera is not None:
+        lines.append(f"{to / CAMERA}: {camera}")
+    return lines + [f"{n}: left out, TUM has no {k.__name__}" for n, k in kinds.items() if n not in (*chosen, camera)]
+
+
+def _camera(log: Recording, kinds: dict[str, type[Message]]) -> tuple[str | None, str]:
+    """(The stream of intrinsics, camera.txt of its first message), (None, "") where that cannot be written."""
+    streams = [name for name, kind in kinds.items() if kind is CameraInfo]
+    info = next((message for _, message in log.messages(streams[0], CameraInfo)), None) if len(streams) == 1 else None
+    if not isinstance(info, CameraInfo):
+        return None, ""
+    pinhole = not info.distortion.any()
+    if not pinhole and (info.model != "plumb_bob" or len(info.distortion) > 5):
+        return None, ""
+    numbers = info.camera_matrix[[0, 1, 0, 1], [0, 1, 2, 2]]
+    if not pinhole:
+        numbers = np.concatenate([numbers, info.distortion, np.zeros(5 - len(info.distortion))])
+    return streams[0], f"# fx fy cx cy{'' if pinhole else ' k1 k2 p1 p2 k3'}, px\n{_numbers(numbers)}\n"
 
 
 class _Writer:

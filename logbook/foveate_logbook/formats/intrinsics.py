@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from foveate.errors import RecordingError
 
-_FILES = ("camera.txt", "camera-intrinsics.txt", "intrinsics.K.txt", "intrinsics.txt")
+CAMERA = "camera.txt"  # what the export writes
+_FILES = (CAMERA, "camera-intrinsics.txt", "intrinsics.K.txt", "intrinsics.txt")
 _FORMS = "fx fy cx cy [k1 k2 p1 p2 [k3]], or a 3 x 3 matrix"
 # What the benchmarks publish (https://cvg.cit.tum.de/data/datasets/rgbd-dataset/file_formats, intrinsic calibration;
 # Handa et al. 2014 for ICL-NUIM). Distortion is left out on purpose: depth of these folders was registered to the
