@@ -195,6 +195,7 @@ class World(TruthSource):
             from foveate_drivers.world.room_stage import Stage, named
 
             self._stage = Stage(named(self._sequence))
+            _ = self._stage.room.model  # here, not in a camera's first frame
         return self._stage
 
     @property

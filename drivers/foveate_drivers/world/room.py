@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -50,7 +51,7 @@ class Sight:
 
 
 class Room:
-    """Drawn by chance from a seed: textures, furniture, lamps. Takes half a second to two seconds to make.
+    """Drawn by chance from a seed: furniture and lamps at once, textures and light (some seconds) when first looked at.
 
     What moves throws soft, round shadows and is not shadowed itself; no light goes from wall to wall.
     """
@@ -60,56 +61,67 @@ class Room:
         shiny: bool = False,
     ) -> None:  # fmt: skip
         """`shiny`: with dark glass and lacquer, which depth cameras do not see."""
-        rng = np.random.default_rng(seed)
-        texels, palette = room_paint.painted(rng)
-        plan = Plan(rng, palette)
+        plan = Plan(np.random.default_rng((seed, 0)), room_paint.palette())
         self.kind, self.lighting, self.walkers = kind, lighting or Lighting(), tuple(walkers)
-        self.size_m, lamps = laid_out(plan, kind, shiny)
-        still = len(plan.solids)
+        self.size_m, self._lamps = laid_out(plan, kind, shiny)
+        self._still = len(plan.solids)
         for walker in self.walkers:
             walker.dress(plan)
-        self.movers = len(plan.solids) - still
-        self.model = _lit(plan, texels, lamps, still)
-        if self.walkers:
-            self.model = self._at(0.0)
+        self.movers = len(plan.solids) - self._still
+        self._solid, self._face = np.stack(plan.solids), np.stack(plan.faces)
+        self._shadowless, self._seed = np.array(plan.shadowless), seed
+
+    @cached_property
+    def model(self) -> Model:
+        """The room as it is drawn: painted, and its light baked, so that each lamp, and what comes from all around,
+        gives the room's shell 1 on average."""
+        solid, face = self._solid, self._face.copy()
+        cells = room_bake.lay_out(solid, face, self._still)
+        lamp = np.column_stack([np.array(self._lamps), np.ones(len(self._lamps))])
+        light = np.empty((cells, 3), np.float32)
+        room_bake.bake(solid, face, self._still, self._shadowless, lamp, room_bake.directions(), light)
+        shell = int(face[5, rt.LIGHTMAP] + face[5, rt.CELLS_U] * face[5, rt.CELLS_V])
+        mean = np.maximum(light[:shell].mean(axis=0), 1e-6)
+        lamp[:, 3] /= mean[1:]
+        texels = room_paint.painted(np.random.default_rng((self._seed, 1)))
+        return Model(solid, face, texels, room_paint.starts(), light / mean, lamp, 0.9)
 
     @property
     def returns(self) -> Array:
         """(faces,): how much of a depth camera's light comes back from each face, 0 to 1."""
-        return self.model.face[:, rt.RETURN]
+        return self._face[:, rt.RETURN]
 
-    def _at(self, t_s: float) -> Model:
-        """The room at a moment."""
+    def solids(self, t_s: float) -> Array:
+        """Everything's shape and place at a moment, a row each, as room_trace has them."""
         if not self.walkers:
-            return self.model
-        solid = self.model.solid.copy()
+            return self._solid
+        solid = self._solid.copy()
         for i, walker in enumerate(self.walkers):
-            walker.put(solid, len(solid) - self.movers + PARTS * i, t_s)
-        return self.model._replace(solid=solid)
+            walker.put(solid, self._still + PARTS * i, t_s)
+        return solid
 
     def render(self, pinhole: Pinhole, world_from_camera: Array, t_s: float = 0.0) -> Sight:
         """What a camera at a pose (4 x 4), which must be inside the room, sees at a moment."""
-        model, pose, lens = self._at(t_s), np.ascontiguousarray(world_from_camera), _lens(pinhole)
-        shape = (pinhole.height, pinhole.width)
-        depth, face = np.empty(shape, np.float32), np.empty(shape, np.int32)
-        light, albedo, normals = (np.empty((*shape, 3), np.float32) for _ in range(3))
-        room_trace.cover(model.solid, _order(model.solid, pose), pose, lens, depth, face)
+        depth, face = self.depth(pinhole, world_from_camera, t_s)
+        light, albedo, normals = (np.empty((*depth.shape, 3), np.float32) for _ in range(3))
+        model = self.model._replace(solid=self.solids(t_s))
+        pose, lens = np.ascontiguousarray(world_from_camera), _lens(pinhole)
         lit = self.lighting.at(t_s)
         room_shade.shade(model, self.movers, lit, pose, lens, depth, face, light, albedo, normals)
         room_shade.soften(model, self.movers, lit, pose, lens, depth, face, light.copy(), light)
         return Sight(light, depth, normals, albedo, face)
 
     def depth(self, pinhole: Pinhole, world_from_camera: Array, t_s: float = 0.0) -> tuple[Light, NDArray[np.int32]]:
-        """Depth and faces alone, as `render` has them."""
-        model, pose = self._at(t_s), np.ascontiguousarray(world_from_camera)
+        """Depth and faces alone, as `render` has them: a tenth of its work, and at once."""
+        solid, pose = self.solids(t_s), np.ascontiguousarray(world_from_camera)
         shape = (pinhole.height, pinhole.width)
         depth, face = np.empty(shape, np.float32), np.empty(shape, np.int32)
-        room_trace.cover(model.solid, _order(model.solid, pose), pose, _lens(pinhole), depth, face)
+        room_trace.cover(solid, _order(solid, pose), pose, _lens(pinhole), depth, face)
         return depth, face
 
     def clearance_m(self, point_m: Array, t_s: float = 0.0) -> float:
         """How far a point (3,) is from the nearest surface; negative inside a solid or outside the room."""
-        solid = self._at(t_s).solid
+        solid = self.solids(t_s)
         away = np.asarray(point_m) - solid[:, rt.CENTER : rt.CENTER + 3]
         turn = solid[:, rt.TURN : rt.TURN + 9].reshape(-1, 3, 3)
         outside = np.abs(np.einsum("nij,ni->nj", turn, away)) - solid[:, rt.HALF : rt.HALF + 3]
@@ -130,17 +142,3 @@ def _order(solid: Array, pose: Array) -> NDArray[np.int64]:
     near = np.linalg.norm(place[ahead], axis=1) - solid[ahead, rt.REACH]
     near[ahead == 0] = -np.inf
     return ahead[np.argsort(near, kind="stable")]
-
-
-def _lit(plan: Plan, texels: NDArray[np.uint8], lamps: list[tuple[float, float, float]], still: int) -> Model:
-    """The plan with its light baked: on average each lamp, and the ambient light, gives 1 to the room's shell."""
-    solid, face = np.stack(plan.solids), np.stack(plan.faces)
-    cells = room_bake.lay_out(solid, face, still)
-    lamp = np.column_stack([np.array(lamps), np.ones(len(lamps))])
-    light = np.empty((cells, 3), np.float32)
-    shadowless = np.array(plan.shadowless)
-    room_bake.bake(solid, face, still, shadowless, lamp, room_bake.directions(), light)
-    shell = int(face[5, rt.LIGHTMAP] + face[5, rt.CELLS_U] * face[5, rt.CELLS_V])
-    mean = light[:shell].mean(axis=0)
-    lamp[:, 3] /= np.maximum(mean[1:], 1e-6)
-    return Model(solid, face, texels, room_paint.starts(), light / np.maximum(mean, 1e-6), lamp, 0.9)

@@ -162,7 +162,7 @@ def _store(plan: Plan, walls: Walls, shiny: bool) -> None:
 
 def _bare(plan: Plan, walls: Walls, shiny: bool) -> None:
     """Painted walls and little else: few edges, fewer corners."""
-    low = plan.cover("plain", 0.8, plan.color(0.5, 0.8))
+    low = plan.cover("plain", 0.8, plan.color(0.25, 0.6))
     plan.box(walls.spot(0, -0.5, 0.4), (0.0, 0.0, 0.0), (1.2, 0.75, 0.7), low)
     plan.box(walls.spot(1, 0.6, 0.3), (0.0, 0.0, 0.0), (0.9, 1.4, 0.5), plan.cover("plain", 0.8, plan.color(0.4, 0.8)))
     put.hanging(plan, walls.spot(0, 0.9, 0.0), 1.2, 0.5, 0.6, "poster")

@@ -251,11 +251,16 @@ def starts() -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum([(SIDE >> level) ** 2 for level in range(LEVELS)])]).astype(np.int64)
 
 
-def painted(rng: Random) -> tuple[Pixels, dict[str, list[int]]]:
-    """All textures of a room (K x texels x 3), and which of them are of which kind."""
-    made: list[Pixels] = []
+def palette() -> dict[str, list[int]]:
+    """Which of a room's textures are of which kind."""
     index: dict[str, list[int]] = {}
-    for name, (painter, count) in KINDS.items():
-        index[name] = list(range(len(made), len(made) + count))
-        made.extend(levels(painter(rng)) for _ in range(count))
-    return np.stack(made), index
+    count = 0
+    for name, (_, number) in KINDS.items():
+        index[name] = list(range(count, count + number))
+        count += number
+    return index
+
+
+def painted(rng: Random) -> Pixels:
+    """All textures of a room (K x texels x 3), in the order of `palette`."""
+    return np.stack([levels(painter(rng)) for painter, count in KINDS.values() for _ in range(count)])

@@ -33,7 +33,7 @@ class Sequence:
     depth: DepthModel = field(default_factory=DepthModel)
 
     def room(self) -> Room:
-        """Made anew, in a second or a few."""
+        """Made anew."""
         return Room(seed=self.seed, kind=self.kind, walkers=self.walkers, lighting=self.lighting, shiny=self.shiny)
 
 
@@ -69,10 +69,10 @@ SEQUENCES: dict[str, Sequence] = {
         frames=100, exposure_s=0.024,
     ),
     "depth_holes": Sequence(
-        "dark glass and lacquer, nothing farther than 3.8 m, blotches without depth",
+        "dark glass and lacquer, nothing farther than 4.4 m, blotches without depth",
         17, "living",
         Hover((0.2, 1.4, -1.6), (0.1, 0.75, 0.3), (0.35, 0.08, 0.12), (0.35, 0.15, 0.0), 0.08, 4.4, _HAND),
-        shiny=True, depth=DepthModel(farthest_m=3.8, dropout=0.25),
+        shiny=True, depth=DepthModel(farthest_m=4.4, dropout=0.25),
     ),
     "dynamic": Sequence(
         "two people walk through the picture",
