@@ -227,6 +227,19 @@ def test_plain_folders_with_times_in_their_names_take_a_truth_of_those_times(tmp
         assert "/groundtruth" not in everything(log) and "not those of the images" in log.problems["/groundtruth"]
 
 
+def test_folders_without_images_beside_something_else_are_not_taken_for_a_log(tmp_path: Path) -> None:
+    for name in ("depth", "images"):
+        (tmp_path / name).mkdir()
+    put(tmp_path / "a.png", color(7))
+    with open_log(tmp_path) as log:
+        assert [topic.name for topic in log.topics] == ["/images"]
+    put(tmp_path / "depth/1.png", depth(0))
+    put(tmp_path / "images/1.png", color(0))
+    (tmp_path / "run.mcap").write_bytes(b"")
+    with pytest.raises(RecordingError, match="the file is empty"):  # a bag comes first
+        open_log(tmp_path)
+
+
 def test_images_that_cannot_be_told_together_are_refused(tmp_path: Path) -> None:
     for name in ("depth/a.png", "depth/b.png", "rgb/x.png"):
         put(tmp_path / name, depth(0))

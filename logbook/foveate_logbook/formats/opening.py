@@ -96,12 +96,12 @@ def _events(path: Path) -> Log | None:
 def _open_folder(path: Path) -> Log:
     if any((path / name).is_file() for name in folders.TUM_IMAGES):
         return folders.TumFolder(path)
-    if (rgbd := rgbd_folders.opened(path)) is not None:
+    names = sorted(item.name for item in path.iterdir() if item.is_file())
+    bags = [name for name in names if re.search(r"\.(mcap|db3)(\.zstd)?$", name)]
+    if not bags and (rgbd := rgbd_folders.opened(path)) is not None:
         return rgbd
     if any((path / name).is_file() for name in folders.TUM_LISTS):
         return folders.TumFolder(path)
-    names = sorted(item.name for item in path.iterdir() if item.is_file())
-    bags = [name for name in names if re.search(r"\.(mcap|db3)(\.zstd)?$", name)]
     listed, problem = _listed_parts(path / _METADATA)
     if listed is not None and (present := [name for name in listed if (path / name).is_file()]):
         log = _open_files(path, [path / name for name in present], split=True)

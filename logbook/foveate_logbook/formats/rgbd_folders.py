@@ -27,7 +27,7 @@ def opened(path: Path) -> Log | None:
     frames = _by_kind(path)
     if frames.get("depth") and frames.get("color"):
         return FrameFolder(path)
-    if (path / "depth").is_dir() and any((path / name).is_dir() for name in _COLORS):
+    if _files(path / "depth", SUFFIXES) and _colors(path):
         return PlainFolder(path)
     return None
 
@@ -95,8 +95,7 @@ class PlainFolder(ListedLog):
         """Raises RecordingError."""
         super().__init__(path)
         self.metadata = {"format": "folders of colour and depth"}
-        folder = next(name for name in _COLORS if (path / name).is_dir())
-        names = {"/rgb": _files(path / folder, SUFFIXES), "/depth": _files(path / "depth", SUFFIXES)}
+        names = {"/rgb": _colors(path), "/depth": _files(path / "depth", SUFFIXES)}
         poses = next((name for name in _POSES if (path / name).is_dir()), None)
         if poses is not None:
             names["/pose"] = _files(path / poses, {".txt"})
@@ -139,8 +138,15 @@ class PlainFolder(ListedLog):
         )
 
 
+def _colors(path: Path) -> list[str]:
+    """Colour images of the first folder that has such."""
+    return next((found for name in _COLORS if (found := _files(path / name, SUFFIXES))), [])
+
+
 def _files(folder: Path, suffixes: set[str]) -> list[str]:
-    """Names below the log's folder, in the order of their numbers, then of themselves."""
+    """Names below the log's folder, in the order of their numbers, then of themselves; none where it is no folder."""
+    if not folder.is_dir():
+        return []
     found = [item for item in folder.iterdir() if item.suffix.lower() in suffixes]
     return [f"{folder.name}/{item.name}" for item in sorted(found, key=lambda item: (_key(item.stem), item.name))]
 
