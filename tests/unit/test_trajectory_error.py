@@ -406,6 +406,10 @@ def test_a_command_that_fails_writes_nothing(tmp_path: Path, capsys: pytest.Capt
     assert main(["evaluate", "trajectory", *arguments, "--json", str(out), "--report", str(tmp_path / "p.html")]) != 0
     assert "late.txt: none of 60 poses within 0.02 s" in capsys.readouterr().err
     assert not out.exists() and not (tmp_path / "p.html").exists()
+    assert (
+        main(["evaluate", "trajectory", arguments[0], arguments[0], "--json", str(tmp_path), "--report", str(out)]) != 0
+    )
+    assert f"{tmp_path}: cannot write: it is a folder" in capsys.readouterr().err and not out.exists()
     for wrong in (["--tolerance", "0"], ["--delta", "-1"], ["--align", "se2"]):
         with pytest.raises(SystemExit):
             main(["evaluate", "trajectory", *arguments, *wrong])

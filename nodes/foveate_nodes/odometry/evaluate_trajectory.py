@@ -34,21 +34,16 @@ def main(arguments: list[str]) -> int:
     if len({estimate.name for estimate in estimates}) < len(estimates):  # of one name in several folders
         estimates = [replace(each, name=text) for each, text in zip(estimates, options.estimate, strict=True)]
     found = [evaluated(estimate, truth, how) for estimate in estimates]
+    written = _written(options, truth, found, how)
     for line in table([report.heads(how.align), *(report.row(each, how.align) for each in found)]):
         print(line)
-    print(report.words(how))
-    for note in report.notes(truth, found):
-        print(note)
-    for path, content in _files(options, truth, found, how).items():
-        try:
-            path.write_text(content, encoding="utf-8")
-        except OSError as error:
-            raise FoveateError(f"{path}: cannot write: {error.strerror}") from None
-        print(path)
+    for line in (report.words(how), *report.notes(truth, found), *map(str, written)):
+        print(line)
     return 0
 
 
-def _files(options: argparse.Namespace, truth: Poses, found: list[Evaluation], how: How) -> dict[Path, str]:
+def _written(options: argparse.Namespace, truth: Poses, found: list[Evaluation], how: How) -> list[Path]:
+    """Write all files that were asked for, or none. Raises FoveateError."""
     made: dict[Path, str] = {}
     if options.report is not None:
         made[options.report] = report.page(truth, found, how)
@@ -56,7 +51,16 @@ def _files(options: argparse.Namespace, truth: Poses, found: list[Evaluation], h
         plain = [{key: value for key, value in asdict(each).items() if key not in _ARRAYS} for each in found]
         told = {"how": asdict(how), "truth": options.truth, "estimates": plain}
         made[options.json] = json.dumps(told, indent=1, allow_nan=False)
-    return made
+    for path in made:
+        if path.is_dir() or not path.parent.is_dir():
+            why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+            raise FoveateError(f"{path}: cannot write: {why}")
+    try:
+        for path, content in made.items():
+            path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise FoveateError(f"{path}: cannot write: {error.strerror}") from None
+    return list(made)
 
 
 def _parser() -> argparse.ArgumentParser:

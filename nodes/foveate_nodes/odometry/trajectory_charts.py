@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from foveate_calibration.report_charts import Axes
 
 Array = NDArray[np.float64]
-COLORS = ("#1f6fb4", "#c8322b", "#2e8b45", "#d08a18", "#7b4fb0", "#16919b", "#b04f86", "#6a6f2a")
+COLORS = (
+    "#1f6fb4", "#c8322b", "#2e8b45", "#d08a18", "#7b4fb0", "#16919b", "#d9569b", "#6a6f2a", "#7fb2e0", "#8a4a2b",
+    "#9ccf6a", "#8d99a6",
+)  # fmt: skip
 _TRUTH = "#1c2733"
 _MOST_DRAWN = 2000  # points of a line
 _THINNEST = 0.3  # height of a path's picture as a share of its width, so that a flat path has room for its labels
