@@ -18,6 +18,8 @@ _REACH_M, _HALF_ANGLE = 0.35, 0.5  # of the camera's mark: metres (at most a ten
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _MOST_DOTS = 1000
 _GLOW = 6.0  # points in a cell that are drawn in full
+_SHADES = (255 * np.minimum(np.log1p(np.arange(256)) / np.log1p(_GLOW), 1.0)).astype(np.uint8)
+_TONES = np.linspace(_PAPER, (226, 214, 196), 256).astype(np.uint8).reshape(256, 1, 3)
 
 
 class Drawn:
@@ -73,20 +75,18 @@ class Drawn:
         """The paper with the map of points; z points up in the picture."""
         width, height = self._size
         grid = places.grid
-        image = np.full((height, width, 3), _PAPER, np.uint8)
         if not grid.count.size:
-            return image
+            return np.full((height, width, 3), _PAPER, np.uint8)
         scale = grid.cell_m * px_per_m
         first = origin + px_per_m * (grid.low_m + grid.cell_m / 2) * [1.0, -1.0]  # of the first cell's middle
         turn = np.array([[scale, 0.0, first[0]], [0.0, -scale, first[1]]])
-        shade = np.minimum(np.log1p(grid.count) / np.log1p(_GLOW), 1.0)
-        if scale < 0.7:  # cells smaller than pixels: their mean is what is seen
+        shade = cv2.LUT(np.minimum(grid.count, 255).astype(np.uint8), _SHADES)
+        if scale < 0.7:  # cells smaller than pixels: what is between would be left out
             side = int(np.ceil(1 / scale)) | 1
-            shade = np.minimum(cv2.blur(shade, (side, side)) * side**0.5, 1.0)
-        shown = cv2.warpAffine((shade * 255).astype(np.uint8), turn, (width, height), flags=cv2.INTER_LINEAR)
-        table = np.linspace(_PAPER, (226, 214, 196), 256).astype(np.uint8)
-        mapped: Image = table[shown]
-        return mapped
+            shade = cv2.convertScaleAbs(cv2.blur(shade, (side, side)), alpha=side**0.5)
+        shown = cv2.warpAffine(shade, turn, (width, height), flags=cv2.INTER_LINEAR)
+        image: Image = cv2.applyColorMap(shown, _TONES)
+        return image
 
     def _way(self, image: Image, pixels: Array, joined: NDArray[np.bool_]) -> None:
         """The way in short lines, blue where it began and red where it is now."""
