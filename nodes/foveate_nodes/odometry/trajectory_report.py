@@ -132,7 +132,8 @@ h1{font-size:24px}section{padding:4px 16px;border-radius:6px;border-left:6px sol
 figure{margin:0}figcaption{font-size:13px;color:#556270}svg{width:100%;height:auto}
 svg text{font:11px system-ui,sans-serif;fill:#33404d}
 .grid{stroke:#e3e8ed;fill:none}.frame{fill:none;stroke:#aab4be}
-.key{display:inline-block;margin-right:18px}.key i{display:inline-block;width:22px;height:4px;margin-right:6px;vertical-align:middle}
+.key{display:inline-block;margin-right:18px}
+.key i{display:inline-block;width:22px;height:4px;margin-right:6px;vertical-align:middle}
 table{border-collapse:collapse;font-size:13px}td,th{text-align:right;padding:3px 12px 3px 0;
 border-bottom:1px solid #e3e8ed;white-space:nowrap}td:first-child,th:first-child{text-align:left}
 """
