@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from odometry_peers import MODULES
 from odometry_sequences import Sequence, sequence
 
+from foveate.errors import FoveateError
 from foveate_calibration.poses import Poses
 from foveate_nodes.odometry.trajectory_error import How, evaluated
 
@@ -235,7 +236,9 @@ def summary(found: dict[str, dict[str, list[dict[str, Any]]]], trackers: list[st
     for tracker in trackers:
         good = [run for rows in found.values() for run in rows[tracker] if "ate_m" in run]
         total = sum(len(rows[tracker]) for rows in found.values())
-        if good:
+        if not good:
+            print(f"| {tracker} | not run |")
+        else:
             kept, ate = sum(run["kept"] for run in good) / total, [run["ate_m"] for run in good]
             print(f"| {tracker} | {kept:.0%} | {statistics.median(ate):.4f} | {statistics.mean(ate):.4f} | "
                   f"{statistics.median(run['cpu_ms'] for run in good):.1f} |")  # fmt: skip
@@ -256,7 +259,10 @@ def main() -> None:
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     begun, before = time.perf_counter(), os.getloadavg()[0]
     for folder in folders:
-        made = sequence(folder, options.frames)
+        try:
+            made = sequence(folder, options.frames)
+        except FoveateError as error:
+            parser.error(str(error))
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in options.trackers}
         for _ in range(options.repeat):
             for name, result in turns(made, options.trackers, pythons).items():

@@ -16,12 +16,11 @@ import cv2
 import numba
 import numpy as np
 
-from odometry_peers.motion import is_far
-
 _ITERATIONS = (10, 15, 20)
 _HUBER = 5.0
 _LEAST_GRADIENT = 50.0  # squared
 _STILL = 1e-8
+_FAR_M, _FAR_RAD = 0.10, 0.14  # about a tenth of the depth of a room's near things; 8 degrees, a seventh of the view
 _FEWEST = 100  # points in view at the finest level; with fewer the frame is lost
 
 
@@ -80,6 +79,12 @@ def _moved(pose: Any, step: Any) -> Any:
     change[:3, :3] = cv2.Rodrigues(step[3:])[0]
     change[:3, 3] = step[:3]
     return change @ pose
+
+
+def _is_far(motion: Any) -> bool:
+    """Whether a rigid motion (4 x 4) shifts or turns so much that a new keyframe is due."""
+    turn = np.arccos(np.clip((np.trace(motion[:3, :3]) - 1) / 2, -1, 1))
+    return bool(np.linalg.norm(motion[:3, 3]) > _FAR_M or turn > _FAR_RAD)
 
 
 class DirectOdometry:
@@ -172,7 +177,7 @@ class DirectOdometry:
         self._now_from_last = found @ np.linalg.inv(self._now_from_keyframe)
         self._now_from_keyframe = found
         self._age += 1
-        if is_far(found) if self._by_motion else self._age == 3:
+        if _is_far(found) if self._by_motion else self._age == 3:
             self._take(now, world_from_camera)
         return world_from_camera, True
 
