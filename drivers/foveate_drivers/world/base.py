@@ -194,7 +194,7 @@ class World(TruthSource):
             optional("numba", self.uri, "odometry")
             from foveate_drivers.world.room_stage import Stage, named
 
-            self._stage = Stage(named(self._sequence))
+            self._stage = Stage(named(self._sequence, self.uri))
             _ = self._stage.room.model  # here, not in a camera's first frame
         return self._stage
 

@@ -238,11 +238,10 @@ KINDS: dict[str, tuple[Callable[[Random], Pixels], int]] = {  # how each is pain
 
 def levels(texture: Pixels) -> Pixels:
     """All half-size levels of a texture, one after the other (texels x 3), each the mean of four texels' light."""
-    found, light = [], (texture.astype(np.float32) / 255) ** 2
-    for _ in range(LEVELS):
-        found.append(np.rint(255 * np.sqrt(light)).astype(np.uint8).reshape(-1, 3))
-        side = light.shape[0] // 2
-        light = light[: 2 * side, : 2 * side].reshape(side, 2, side, 2, 3).mean(axis=(1, 3)) if side else light
+    found, light = [texture.reshape(-1, 3)], np.square(texture, dtype=np.float32)
+    for level in range(1, LEVELS):
+        light = cv2.resize(light, (SIDE >> level, SIDE >> level), interpolation=cv2.INTER_AREA)
+        found.append(np.rint(np.sqrt(light)).astype(np.uint8).reshape(-1, 3))
     return np.concatenate(found)
 
 

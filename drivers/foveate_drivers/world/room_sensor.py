@@ -20,9 +20,9 @@ from foveate_drivers.world.room import Sight
 
 Pixels = NDArray[np.uint8]
 Light = NDArray[np.float32]
-_JUMP = (0.02, 0.02)  # metres, and metres a metre of depth: more between neighbours is an edge
+_JUMP = (0.02, 0.02)  # metres, and metres a metre of depth: a larger step is an edge
 _RAGGED = 0.35  # the share of pixels at edges that are holes
-_BLOTCH_PX = 40  # size of dropouts
+_BLOTCHES = 16  # across the image, of dropouts
 _BLOTCH_FRAMES = 8  # how long they stay
 
 
@@ -35,7 +35,7 @@ class DepthModel:
     farthest_m: float = 5.0
     grazing_rad: float = 1.4  # most angle between a ray and the surface's normal
     baseline_m: float = 0.075  # to the projector, along x; 0 = no shadows
-    step_px: float = 0.125  # of disparity; 0 = no steps
+    step_rad: float = 0.125 / 525  # of disparity: an eighth of a pixel at 640 x 480; 0 = no steps
     dropout: float = 0.0  # share of the image in blotches without depth
 
     def sigma_m(self, depth_m: NDArray[Any]) -> NDArray[Any]:
@@ -84,14 +84,14 @@ class RgbdSensor:
         hidden = np.zeros(shape, np.bool_)
         if model.dropout > 0:
             coarse = np.random.default_rng((self._seed, index // _BLOTCH_FRAMES, 2)).standard_normal(
-                (shape[0] // _BLOTCH_PX + 2, shape[1] // _BLOTCH_PX + 2), np.float32
+                (_BLOTCHES * shape[0] // shape[1] + 2, _BLOTCHES + 2), np.float32
             )
             fine = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
             hidden = fine > np.quantile(fine, 1 - model.dropout)
         out = np.empty(shape, np.float32)
         lens = self._pinhole.matrix[[0, 1, 0, 1], [0, 1, 2, 2]]
         law = np.array([*model.noise, model.nearest_m, model.farthest_m, np.cos(model.grazing_rad),
-                        model.baseline_m * lens[0], model.step_px])  # fmt: skip
+                        model.baseline_m * lens[0], model.step_rad * lens[0]])  # fmt: skip
         _measure(
             sight.depth, sight.face, sight.normal, world_from_camera, lens, returns, law, noise, chance, hidden, out
         )
@@ -111,14 +111,15 @@ def _shadow(depth: Any, row: int, product: float, out: Any) -> None:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _edge(depth: Any, row: int, column: int) -> bool:
-    """Whether depth jumps to one of the four neighbours."""
-    z = depth[row, column]
-    jump = _JUMP[0] + _JUMP[1] * z
+    """Whether depth jumps beside a pixel: 1 / z is linear over the image of a plane, however it is turned."""
+    inverse = 1.0 / depth[row, column]
+    jump = (_JUMP[0] + _JUMP[1] * depth[row, column]) * inverse * inverse
     return (
-        (column > 0 and abs(depth[row, column - 1] - z) > jump)
-        or (column + 1 < depth.shape[1] and abs(depth[row, column + 1] - z) > jump)
-        or (row > 0 and abs(depth[row - 1, column] - z) > jump)
-        or (row + 1 < depth.shape[0] and abs(depth[row + 1, column] - z) > jump)
+        0 < column < depth.shape[1] - 1
+        and abs(1.0 / depth[row, column - 1] + 1.0 / depth[row, column + 1] - 2 * inverse) > jump
+    ) or (
+        0 < row < depth.shape[0] - 1
+        and abs(1.0 / depth[row - 1, column] + 1.0 / depth[row + 1, column] - 2 * inverse) > jump
     )
 
 

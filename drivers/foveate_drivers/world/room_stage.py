@@ -13,14 +13,14 @@ from foveate_drivers.world.room import Light, Sight
 from foveate_drivers.world.room_sequences import SEQUENCES, Sequence
 
 Array = NDArray[np.float64]
-_SMEAR_PX = 1.3  # of the picture from one rendering to the next, within an exposure
+_SMEAR_PX = 2.0  # of the picture from one rendering to the next, within an exposure
 _MOST_PARTS = 11
 
 
-def named(name: str) -> Sequence:
-    """A sequence; raises NotFound with the names there are."""
+def named(name: str, who: str = "sim") -> Sequence:
+    """A sequence; raises NotFound, of `who`, with the names there are."""
     if name not in SEQUENCES:
-        raise NotFound("sim", f"find sequence {name!r}", f"there are {', '.join(SEQUENCES)}")
+        raise NotFound(who, f"find sequence {name!r}", f"there are {', '.join(SEQUENCES)}")
     return SEQUENCES[name]
 
 
