@@ -82,13 +82,17 @@ class Tsdf:
         ray = np.stack([column, row, np.ones(len(row))], axis=1) @ np.linalg.inv(matrix).T
         length = np.linalg.norm(ray, axis=1)
         world = np.linalg.inv(camera_from_world)
-        side_m, found = _BLOCK * self._voxel_m, np.zeros((0, 3), np.int32)
+        side_m, key = _BLOCK * self._voxel_m, np.zeros(0, np.int64)
         for share in _ALONG:
             point = ray * (depth[row, column] + share * self._truncation_m / length)[:, None]
             place = np.floor((point @ world[:3, :3].T + world[:3, 3]) / side_m)
             if not (np.abs(place) < 2**20).all():
                 raise SurfaceError(f"a depth image reaches more than {2**20 * side_m:g} m away; check its units")
-            found = np.unique(np.concatenate([found, np.unique(place.astype(np.int32), axis=0)]), axis=0)
+            x, y, z = (place.astype(np.int64) + 2**20).T
+            one = x << 42 | y << 21 | z
+            new = np.diff(one, prepend=-1) != 0  # pixels side by side mostly lie in one block: a tenth is left
+            key = np.unique(np.concatenate([key, one[new]]))
+        found = np.stack([key >> 42, key >> 21 & (2**21 - 1), key & (2**21 - 1)], axis=1).astype(np.int32) - 2**20
         if len(found) > _MOST_BLOCKS:
             raise SurfaceError(f"a depth image touches {len(found)} blocks of {side_m:g} m; take larger voxels")
         return found
