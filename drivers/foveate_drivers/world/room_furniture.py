@@ -34,7 +34,7 @@ def _row(plan: Plan, spot: Spot, lift: float, wide: float, deep: float, space: f
                 size = (rng.uniform(0.02, 0.055), rng.uniform(0.6, 0.97) * space, rng.uniform(0.15, 0.24))
                 if x + size[0] > wide / 2:
                     return
-                book = plan.cover("spine", None, rng.uniform(0.6, 1.0))
+                book = plan.cover("spine", None, plan.color(0.7, 1.0))
                 plan.box(spot, (x + size[0] / 2, lift, -deep / 2 + 0.03 + size[2] / 2), size, book)
                 x += size[0] + 0.002
         elif choice < 0.88:
