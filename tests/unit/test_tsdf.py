@@ -15,13 +15,18 @@ from foveate.errors import BackendMissing
 from foveate.messages import Stamp
 from foveate_calibration.rigid import rotation_from, transform
 from foveate_nodes.reconstruction import ply, tsdf
-from foveate_nodes.reconstruction.depth_image import Pinhole, depth_image, looking_at, sampled, views
+from foveate_nodes.reconstruction.depth_image import Pinhole, depth_image, looking_at, views
 from foveate_nodes.reconstruction.errors import SurfaceError
 from foveate_nodes.reconstruction.mesh import Mesh
 from foveate_nodes.reconstruction.messages import PointCloud
+from foveate_nodes.reconstruction.tsdf_kernels import sampled as kernel
 
 VOXEL_M = 2e-3
 CENTER, RADIUS_M = np.array([0.1, -0.2, 2.0]), 0.05
+
+
+def sampled(depth: np.ndarray, place: np.ndarray, step_m: float) -> np.ndarray:
+    return np.array([kernel(depth, x, y, step_m) for x, y in place.tolist()])
 
 
 def profile(points: np.ndarray, view: np.ndarray | None = None, sigma_m: float = 1e-4) -> PointCloud:

@@ -194,25 +194,3 @@ def _planes(around: Array, camera: Pinhole, voxel: float, reach: int) -> Array:
     centered = np.maximum(np.abs(du), np.abs(dv)) < _CENTERED * reach
     good = wide & centered & (off < _FLAT * voxel) & (steep < _STEEPEST)
     return np.where(good, q + along_u * du + along_v * dv, np.nan)
-
-
-def sampled(depth: NDArray[np.float32], place: Array, step_m: float) -> Array:
-    """The depth (N,) at places (N x 2: column, row) in an image; 0 = not known.
-
-    Between four pixels that differ by less than `step_m` the inverse depth is linear; else the nearest pixel's is
-    taken.
-    """
-    height, width = depth.shape
-    nearest = np.rint(np.clip(place, -2, [width + 1, height + 1])).astype(np.int64)
-    inside = ((nearest >= 0) & (nearest < [width, height])).all(axis=1)
-    column, row = nearest[inside].T
-    found = np.zeros(len(place))
-    found[inside] = depth[row, column]
-    corner = np.floor(np.clip(place, -2, [width + 1, height + 1])).astype(np.int64)
-    inner = np.flatnonzero(((corner >= 0) & (corner < [width - 1, height - 1])).all(axis=1) & (found > 0))
-    (column, row), share = corner[inner].T, place[inner] - corner[inner]
-    four = np.stack([depth[row, column], depth[row, column + 1], depth[row + 1, column], depth[row + 1, column + 1]])
-    joined = (four.min(axis=0, initial=np.inf) > 0) & (np.ptp(four, axis=0) < step_m)
-    four, (u, v), inner = 1.0 / four[:, joined].astype(np.float64), share[joined].T, inner[joined]
-    found[inner] = 1.0 / ((four[0] * (1 - u) + four[1] * u) * (1 - v) + (four[2] * (1 - u) + four[3] * u) * v)
-    return found

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from foveate.catalog import optional
 from foveate.errors import BackendMissing
-from foveate_nodes.reconstruction.depth_image import depth_image, looking_at, sampled, views
+from foveate_nodes.reconstruction.depth_image import depth_image, looking_at, views
 from foveate_nodes.reconstruction.errors import SurfaceError
 from foveate_nodes.reconstruction.mesh import Mesh, trimmed
 from foveate_nodes.reconstruction.messages import PointCloud
@@ -37,6 +37,10 @@ class Tsdf:
         if not 0 < voxel_m <= truncation_m < np.inf:
             raise SurfaceError(f"a TSDF needs 0 < voxel <= truncation; they are {voxel_m:g} m and {truncation_m:g} m")
         self._open3d = _library()
+        optional("numba", "TSDF mesh", "recon")
+        from foveate_nodes.reconstruction import tsdf_kernels
+
+        self._kernels = tsdf_kernels
         self._voxel_m, self._truncation_m = voxel_m, truncation_m
         core = self._open3d.core
         self._grid = self._open3d.t.geometry.VoxelBlockGrid(
@@ -57,41 +61,22 @@ class Tsdf:
         self._grid.hashmap().activate(blocks)
         slot, _ = self._grid.hashmap().find(blocks)
         self._images += 1
+        value, weight = (self._grid.attribute(name).numpy().reshape(-1) for name in ("tsdf", "weight"))  # not copies
         for first in range(0, len(slot), _AT_ONCE):
             place, index = self._grid.voxel_coordinates_and_flattened_indices(slot[first : first + _AT_ONCE])
-            self._update(place.numpy().astype(np.float64), index.numpy(), depth, matrix, camera_from_world)
-
-    def _update(self, place: Array, index: NDArray[np.int64], depth: NDArray[np.float32], matrix: Array,
-                camera_from_world: Array) -> None:  # fmt: skip
-        """Take the image into the running means of the voxels `index` (V,) at `place` (V x 3, metres)."""
-        local = place @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-        before = np.flatnonzero(local[:, 2] > 0)
-        shown = local[before] @ matrix.T
-        seen_m = sampled(depth, shown[:, :2] / shown[:, 2:], self._truncation_m)
-        ahead = (seen_m - local[before, 2]) / self._truncation_m
-        spoken = (seen_m > 0) & (ahead > -1)
-        at, ahead = index[before[spoken]], np.minimum(ahead[spoken], 1.0)
-        value, weight = (self._grid.attribute(name).numpy().reshape(-1) for name in ("tsdf", "weight"))  # not copies
-        value[at] = (value[at] * weight[at] + ahead) / (weight[at] + 1)
-        weight[at] += 1
+            self._kernels.fold(
+                place.numpy(), index.numpy(), value, weight, depth, matrix.astype(np.float64), camera_from_world,
+                self._truncation_m,
+            )  # fmt: skip
 
     def _blocks(self, depth: NDArray[np.float32], matrix: Array, camera_from_world: Array) -> NDArray[np.int32]:
         """The blocks (B x 3) within the truncation of what an image shows; open3d's own search looks at every fourth
         pixel only, and would miss thin things."""
-        row, column = np.nonzero(depth)
-        ray = np.stack([column, row, np.ones(len(row))], axis=1) @ np.linalg.inv(matrix).T
-        length = np.linalg.norm(ray, axis=1)
-        world = np.linalg.inv(camera_from_world)
-        side_m, key = _BLOCK * self._voxel_m, np.zeros(0, np.int64)
-        for share in _ALONG:
-            point = ray * (depth[row, column] + share * self._truncation_m / length)[:, None]
-            place = np.floor((point @ world[:3, :3].T + world[:3, 3]) / side_m)
-            if not (np.abs(place) < 2**20).all():
-                raise SurfaceError(f"a depth image reaches more than {2**20 * side_m:g} m away; check its units")
-            x, y, z = (place.astype(np.int64) + 2**20).T
-            one = x << 42 | y << 21 | z
-            new = np.diff(one, prepend=-1) != 0  # pixels side by side mostly lie in one block: a tenth is left
-            key = np.unique(np.concatenate([key, one[new]]))
+        side_m = _BLOCK * self._voxel_m
+        inverse, world = (np.linalg.inv(each.astype(np.float64)) for each in (matrix, camera_from_world))
+        key = np.unique(self._kernels.touched(depth, inverse, world, _ALONG * self._truncation_m, side_m))
+        if key[0] < 0:
+            raise SurfaceError(f"a depth image reaches more than {2**20 * side_m:g} m away; check its units")
         found = np.stack([key >> 42, key >> 21 & (2**21 - 1), key & (2**21 - 1)], axis=1).astype(np.int32) - 2**20
         if len(found) > _MOST_BLOCKS:
             raise SurfaceError(f"a depth image touches {len(found)} blocks of {side_m:g} m; take larger voxels")
