@@ -34,3 +34,17 @@ class PointCloud(Message):
     intensity: NDArray[np.float32]  # N, grey levels
     view_m: NDArray[np.float32]  # (3,) where the (virtual) camera's centre was
     seq: int = 0  # of the frame, for the cloud of one profile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SurfaceMesh(Message):
+    """Triangles of the surfaces that keyframes see, counter-clockwise seen from outside; in `map`, or `odom` as long as
+    no loop was closed."""
+
+    point_m: NDArray[np.float32]  # N x 3
+    normal: NDArray[np.float32]  # N x 3, unit, outward
+    color: NDArray[np.uint8]  # N x 3: red, green, blue
+    triangle: NDArray[np.int32]  # M x 3
+    keyframes: int  # that it was made of
+    left_out: int = 0  # keyframes beyond the most that are kept
+    rebuilt: int = 0  # how often it was put together anew after a loop
