@@ -12,7 +12,7 @@ import pytest
 from foveate.errors import ModelError, NotSupported
 from foveate.paths import launch_folder
 from foveate_drivers.backends.onnx import OnnxBackend
-from foveate_nodes.detection.manifest import Manifest
+from foveate_nodes.models.manifest import Manifest
 
 MODELS = sorted((launch_folder() / "models").glob("*.onnx"))
 

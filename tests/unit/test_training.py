@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 def test_a_detector_trained_briefly_learns_exports_and_loads(tmp_path: Path) -> None:
     from foveate_nodes.detection import train
     from foveate_nodes.detection.detect import Detect
+    from foveate_nodes.models.export import export
 
     losses: list[float] = []
     network, calibration = train.train_detector(
@@ -21,7 +22,7 @@ def test_a_detector_trained_briefly_learns_exports_and_loads(tmp_path: Path) -> 
     )
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
     path = tmp_path / "d.onnx"
-    train.export(network, calibration[:24], path, train.manifest("detector"), any_size=False)
+    export(network, calibration[:24], path, train.manifest("detector"), any_size=False)
     assert (
         list(
             Detect.check(

@@ -16,7 +16,7 @@ from foveate.errors import FoveateError, ModelError
 from foveate.messages import Boxes, Frame
 from foveate.node import Node, Problem
 from foveate_drivers.backends.base import Backend, TensorInfo
-from foveate_nodes.detection.manifest import Manifest
+from foveate_nodes.models.manifest import Manifest
 
 _STRIDES = (8, 16, 32)
 _PAD = 114  # grey that YOLOX pads with

@@ -10,17 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from foveate_nodes.models.blocks import block
+
 STRIDES = (8, 16, 32)
 INPUT_PX = 256
-
-
-def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """3 x 3 convolution, batch norm, ReLU: fuses to one integer kernel."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
 
 
 class Detector(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from foveate_nodes.detection.network import block
+from foveate_nodes.models.blocks import block
 
 CLASSES = ("vegetation", "road", "pavement", "roof", "ground", "vehicle", "person")
 UNKNOWN = 255

@@ -22,7 +22,7 @@ from foveate.node import Node, Problem, Unit
 from foveate_drivers.backends.base import Backend
 from foveate_drivers.cameras.base import Camera
 from foveate_nodes.detection.grid import Grid
-from foveate_nodes.detection.manifest import Manifest
+from foveate_nodes.models.manifest import Manifest
 
 _MULTIPLE = 16  # the network halves its input four times
 _MEMORY = 0.3  # share of the newest frame in the running average of the regions

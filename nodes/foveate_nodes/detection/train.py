@@ -5,11 +5,7 @@ Deterministic from the seed on one machine (torch sums in a fixed order for a fi
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import math
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ from numpy.typing import NDArray
 
 from foveate_nodes.detection import network, region_network
 from foveate_nodes.detection import training_views as views
+from foveate_nodes.models.learning_rate import set_rate
 
 METRES_WIDE = 133.6  # a photograph is shown this wide: the field of the simulated rig
 VIEW_M = (4.6, 13.0)
@@ -48,7 +45,7 @@ def train_detector(
     rng = np.random.default_rng(seed)
     net.train()
     for step in range(steps):
-        _set_rate(optimizer, peak, step, steps)
+        set_rate(optimizer, peak, step, steps)
         images, boxes, labels, count = _detector_batch(rng, data)
         total = network.loss(net(images), boxes, labels, count, cells)
         optimizer.zero_grad()
@@ -57,13 +54,6 @@ def train_detector(
         optimizer.step()
         progress(step + 1, steps, float(total.detach()))
     return net.eval(), np.concatenate([part.images[:160] for part in data])[:, None]
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, steps: int) -> None:
-    """Linear warm-up over 3 % of the steps, then a half cosine to 2 %."""
-    warm = min(1.0, (step + 1) / (0.03 * steps + 1))
-    for group in optimizer.param_groups:
-        group["lr"] = peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 def _detector_batch(rng: np.random.Generator, data: list[views.Views], size: int = 32) -> tuple[torch.Tensor, ...]:
@@ -107,7 +97,7 @@ def train_regions(
     rng = np.random.default_rng(seed)
     net.train()
     for step in range(steps):
-        _set_rate(optimizer, peak, step, steps)
+        set_rate(optimizer, peak, step, steps)
         parts = []
         for part in data:
             index = rng.integers(len(part.images), size=12 // len(data))
@@ -150,60 +140,6 @@ def _photograph_regions(paths: list[Path], seed: int, width: int, height: int) -
             cv2.rectangle(out, (round(x0 + 0.5), round(y0 + 0.5)), (round(x1 - 0.5), round(y1 - 0.5)), 5, -1)
         classes.append(out)
     return views.RegionViews(np.array(images), np.array(classes))
-
-
-class _Images:
-    """What onnxruntime's quantizer reads to see the ranges of activations."""
-
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        self._items = iter([{"image": image[None].astype(np.float32)} for image in images])
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        return next(self._items, None)
-
-
-def export(
-    net: torch.nn.Module, calibration: NDArray[np.uint8], path: Path, manifest: dict[str, Any], *, any_size: bool
-) -> None:
-    """Write int8 ONNX, its manifest (JSON) and a golden input and output beside it.
-
-    Weights are int8 by channel, activations uint8 (the fast integer form on x86); the heads' last
-    convolutions stay in floating point, for their outputs span very different ranges.
-    """
-    import onnx
-    import onnxruntime
-    from onnxruntime.quantization import (
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-
-    example = torch.from_numpy(calibration[:1]).float()
-    with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / "float.onnx"
-        torch.onnx.export(
-            net.to(memory_format=torch.contiguous_format), (example,), str(whole), dynamo=False,  # type: ignore[call-overload]
-            input_names=["image"], output_names=["output"], opset_version=17,
-            dynamic_axes={"image": {2: "height", 3: "width"}} if any_size else None,
-        )  # fmt: skip
-        graph = onnx.load(str(whole)).graph
-        heads = {node.name for node in graph.node if "head" in node.name}
-        quantize_static(
-            str(whole), str(path), _Images(calibration), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            op_types_to_quantize=["Conv", "Add", "Resize"], nodes_to_exclude=sorted(heads),
-            calibrate_method=CalibrationMethod.MinMax,
-        )  # fmt: skip
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    golden = session.run(None, {"image": example.numpy()})[0]
-    with torch.no_grad():
-        whole_output = net(example).numpy()
-    manifest["int8_mean_abs_error"] = float(np.abs(golden - whole_output).mean())
-    manifest["golden_tolerance"] = 0.25  # integer kernels round differently on other processors
-    manifest["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    np.savez_compressed(path.with_suffix(".golden.npz"), image=calibration[:1], output=golden)
-    path.with_suffix(".json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def manifest(network: str) -> dict[str, Any]:

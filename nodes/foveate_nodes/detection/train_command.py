@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> int:
     except ImportError:
         raise BackendMissing("train", "torch", "train") from None
     from foveate_nodes.detection import train
+    from foveate_nodes.models.export import export
 
     torch.set_num_threads(options.threads)
     steps, scenes = _DEFAULTS[options.network]
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), options.output.with_suffix(".pt"))
     said = {**chosen, "photographs": [path.name for path in photographs], "start": str(options.start or "")}
-    train.export(network, calibration, options.output, {**train.manifest(options.network), "training": said},
+    export(network, calibration, options.output, {**train.manifest(options.network), "training": said},
                  any_size=options.network == "regions")  # fmt: skip
     for suffix in (".onnx", ".json", ".golden.npz", ".pt"):
         print(options.output.with_suffix(suffix))
