@@ -16,7 +16,8 @@ from foveate.recording import Recording
 from foveate_nodes.odometry import odometry_charts as charts
 from foveate_nodes.odometry import trajectory_charts
 from foveate_nodes.odometry.odometry_result import Followed, read, trajectory_text
-from foveate_nodes.reconstruction import ply
+from foveate_nodes.reconstruction import keyframe_mesh_report, ply
+from foveate_nodes.reconstruction.keyframe_mesh_report import Surface
 
 Image = NDArray[np.uint8]
 _MOST_ROWS = 20
@@ -24,8 +25,8 @@ _MOST_ROWS = 20
 
 def write(logs: Mapping[str, Path], out: Path) -> list[str]:
     """Odometry report: the way and the map from above and from the side, how well each frame was tracked, drift at
-    loops, errors against a recorded truth; `trajectory.txt`, `trajectory_closed.txt` after loops, and `map.ply` beside
-    the page. `logs["run"]` is the run; others are compared.
+    loops, errors against a recorded truth; `trajectory.txt`, `trajectory_closed.txt` after loops, `map.ply` and, of a
+    graph with a TSDF map, `mesh.ply` beside the page. `logs["run"]` is the run; others are compared.
 
     Returns the summary as lines. Raises RecordingError for a recording without poses.
     """
@@ -34,13 +35,17 @@ def write(logs: Mapping[str, Path], out: Path) -> list[str]:
         with Recording(path) as log:
             runs.append(read(log, name))
     first = runs[0]
-    page = _page(runs)
-    files = _files(first, out.parent)
+    with Recording(logs["run"]) as log:
+        surface, why = keyframe_mesh_report.made(log, first.corrected.pose)
+    if why:
+        first.notes.append(why)
+    page = _page(runs, surface)
+    files = _files(first, surface, out.parent)
     _written(out, page)
     return [line for run in runs for line in lines(run)] + [str(path) for path in files]
 
 
-def _files(run: Followed, folder: Path) -> list[Path]:
+def _files(run: Followed, surface: Surface | None, folder: Path) -> list[Path]:
     about = f"odom_from_camera of {run.path.name}"
     texts = {"trajectory.txt": trajectory_text(run.time_ns, run.online, about)}
     if run.closed is not None:
@@ -51,6 +56,10 @@ def _files(run: Followed, folder: Path) -> list[Path]:
     if len(run.point_m):
         files.append(folder / "map.ply")
         ply.write(files[-1], ply.Ply(run.point_m, color=np.repeat(run.gray[:, None], 3, axis=1)))
+    if surface is not None:
+        mesh = surface.mesh
+        files.append(folder / "mesh.ply")
+        ply.write(files[-1], ply.Ply(mesh.point_m, mesh.normal, surface.color, triangle=mesh.triangle))
     return files
 
 
@@ -217,8 +226,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'
 
 
-def _page(runs: Sequence[Followed]) -> str:
+def _page(runs: Sequence[Followed], surface: Surface | None) -> str:
     first = runs[0]
+    poses = first.online if first.closed is None else first.closed
+    mesh = "" if surface is None else keyframe_mesh_report.pictures(surface, poses)
     told = [line for line in lines(first) if not line.startswith("note: ")]
     headline = "<br>".join(html.escape(line) for line in told)
     notes = "".join(f"<li>{html.escape(line.removeprefix('note: '))}</li>" for line in lines(first) if line not in told)
@@ -231,13 +242,14 @@ def _page(runs: Sequence[Followed]) -> str:
 {f"<section><ul>{notes}</ul></section>" if notes else ""}
 {f"<h2>Compared</h2><ul>{others}</ul>" if others else ""}
 {_views(first)}
+{mesh}
 {_truth(first)}
 {_quality(first)}
 {_loops(first)}
 {_keyframes(first)}
 <p class="note">Beside this page: trajectory.txt{" and trajectory_closed.txt" if first.closed is not None else ""}
 (time tx ty tz qx qy qz qw; metres, and seconds of the clock that the frames carry, or else of Unix time)
-{"and map.ply (metres)" if len(first.point_m) else ""}.</p>
+{"and map.ply" if len(first.point_m) else ""}{" and mesh.ply" if surface is not None else ""}.</p>
 </body></html>
 """
 
@@ -247,6 +259,7 @@ body{font:15px/1.45 system-ui,sans-serif;max-width:1080px;margin:24px auto;paddi
 h1{margin-bottom:4px} h2{margin:28px 0 8px} .headline{font-size:17px;color:#1565c0;margin:0 0 16px}
 section{padding:4px 16px;border-radius:6px;border-left:6px solid #d08a18;background:#fdf3e2}
 .grid2{display:grid;grid-template-columns:repeat(auto-fill,minmax(400px,1fr));gap:16px}
+.grid2 img{width:100%;border:1px solid #dde}
 .small{display:flex;flex-wrap:wrap;gap:8px} figure{margin:0} figcaption{font-size:13px;color:#556270}
 svg{width:100%;height:auto} svg text{font:11px system-ui,sans-serif;fill:#33404d}
 .grid{stroke:#e3e8ed;fill:none}.frame{fill:none;stroke:#aab4be}
