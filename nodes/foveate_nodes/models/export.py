@@ -53,7 +53,7 @@ def export(
         quantize_static(
             str(whole), str(path), _Images(calibration), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            op_types_to_quantize=["Conv", "Add", "Resize"], nodes_to_exclude=sorted(heads),
+            op_types_to_quantize=["Conv", "Relu", "Add", "Resize"], nodes_to_exclude=sorted(heads),
             calibrate_method=CalibrationMethod.MinMax,
         )  # fmt: skip
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from foveate.catalog import optional
+from foveate.errors import FoveateError
 from foveate.messages import CameraInfo, DepthFrame, Frame, Message
-from foveate.node import Node, Unit
+from foveate.node import Node, Problem, Unit
+from foveate_nodes.odometry.errors import OdometryError
 from foveate_nodes.odometry.messages import EdgeMap, Keyframe, PoseEstimate, Tracking
+
+if TYPE_CHECKING:
+    from foveate_nodes.odometry.view import EdgeDetector
 
 
 class Odometry(Node):
@@ -32,23 +38,46 @@ class Odometry(Node):
         residual: Literal["photometric", "distance"] = "photometric", corners: bool = True,
         planes: Annotated[float, Ge(0), Le(10)] = 0.05, window: Annotated[int, Ge(0), Le(12)] = 6,
         window_planes: Annotated[float, Ge(0), Le(10)] = 0.05, patience: Annotated[float, Unit("s"), Gt(0)] = 2.0,
+        threads: Annotated[int, Ge(1), Le(64)] = 1,
     ) -> None:  # fmt: skip
         """`edges`: Canny's with Otsu's thresholds, or those of the network in `model`; `residual`: brightness, or
         distance to the nearest edge; `planes`: weight of surfaces against it (0 = none), `window_planes` the same
         between keyframes; `window`: keyframes that are optimised together (0 = none); `patience`: after so long
-        without a way back it begins anew."""
+        without a way back it begins anew; `threads`: of the network."""
         self._options: dict[str, Any] = {
             "residual": residual, "use_corners": corners, "planes": planes, "window": window,
             "window_planes": window_planes, "patience_s": patience,
         }  # fmt: skip
-        self._edge_options = (edges, model)
+        self._edge_options = (edges, model, threads)
+
+    @classmethod
+    def check(cls, **p: Any) -> Iterator[Problem]:
+        if p["edges"] == "network":
+            try:
+                _detector(p["edges"], p["model"], p["threads"])
+            except FoveateError as error:
+                yield Problem("model", str(error))
 
     def open(self) -> None:
-        optional("cv2", "odometry", "odometry")
-        optional("numba", "odometry", "odometry")
+        edges = _detector(*self._edge_options)
         from foveate_nodes.odometry.following import Following
 
-        self._following = Following(self._options)
+        self._following = Following(self._options, edges)
 
     def step(self, frame: Frame, depth: DepthFrame, info: CameraInfo) -> dict[str, Message]:
         return self._following.step(frame, depth, info)
+
+
+def _detector(edges: str, model: Path | None, threads: int) -> EdgeDetector:
+    """Raises ModelError, BackendMissing, OdometryError (no model is named)."""
+    optional("cv2", "odometry", "odometry")
+    optional("numba", "odometry", "odometry")
+    if edges == "canny":
+        from foveate_nodes.odometry.selection import canny_edges
+
+        return canny_edges
+    if model is None:
+        raise OdometryError("odometry: 'edges: network' needs the network's file; add 'model: models/edges.onnx'")
+    from foveate_nodes.odometry.network_edges import NetworkEdges
+
+    return NetworkEdges(model, threads=threads)
