@@ -39,22 +39,22 @@ class Grid:
 
     def _reach(self, low: Array, high: Array) -> None:
         """Grow so that the rectangle fits, in cells as large as that takes."""
-        rows, columns = self.count.shape
-        if self.count.size:
-            low = np.minimum(low, self.low_m)
-            high = np.maximum(high, self.low_m + np.array([columns, rows]) * self.cell_m)
-        else:
+        if not self.count.size:
             self.low_m = low
-        while (np.ceil((high - low) / self.cell_m) + 2 > _MOST_CELLS).any():
+        while (self._span(low, high)[1] > _MOST_CELLS).any():
             self._coarser()
+        before, size = self._span(low, high)
         rows, columns = self.count.shape
-        before = np.ceil((self.low_m - low) / self.cell_m - 1e-6).astype(int)
-        start = self.low_m - before * self.cell_m
-        size = np.maximum(np.ceil((high - start) / self.cell_m).astype(int), before + [columns, rows])
         if (size > [columns, rows]).any():
-            grown = np.zeros((int(size[1]) + 1, int(size[0]) + 1), np.float32)
+            grown = np.zeros((int(size[1]), int(size[0])), np.float32)
             grown[before[1] : before[1] + rows, before[0] : before[0] + columns] = self.count
-            self.count, self.low_m = grown, start
+            self.count, self.low_m = grown, self.low_m - before * self.cell_m
+
+    def _span(self, low: Array, high: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(Cells to add below, cells in all), along x and y, for the rectangle and what is there already."""
+        before = np.where(low < self.low_m, np.floor((self.low_m - low) / self.cell_m) + 1, 0).astype(np.int64)
+        reach = np.floor((high - self.low_m) / self.cell_m).astype(np.int64) + 2  # one to spare for rounding
+        return before, before + np.maximum(reach, self.count.shape[::-1])
 
     def _coarser(self) -> None:
         rows, columns = self.count.shape
