@@ -349,6 +349,7 @@ def test_the_graphs_are_good() -> None:
 # --- the mesh of keyframes
 
 
+@pytest.mark.heavy
 def test_the_mesh_is_of_the_wall_and_follows_a_loop() -> None:
     pytest.importorskip("open3d", exc_type=ImportError)
     from foveate_nodes.reconstruction.tsdf_map import TsdfMap
@@ -368,6 +369,7 @@ def test_the_mesh_is_of_the_wall_and_follows_a_loop() -> None:
     assert mesh.triangle.max() < len(mesh.point_m)
 
 
+@pytest.mark.heavy
 def test_a_map_that_is_full_says_so() -> None:
     pytest.importorskip("open3d", exc_type=ImportError)
     from foveate_nodes.reconstruction.keyframe_mesh import KeyframeMesh, given_pose
