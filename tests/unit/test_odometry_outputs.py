@@ -249,7 +249,7 @@ def test_memory_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     way, joined = places.way()
     assert len(way) <= 64 and joined[1:].all()
     assert way[0, 0] == 0 and way[-1, 0] > 4.5 and (np.diff(way[:, 0]) > 0).all()
-    assert len(places._points) <= 10 and all(len(each) <= 1500 for each in places._points.values())
+    assert len(places._points) <= 10 and all(len(each) <= 1000 for each in places._points.values())
     assert places.path_m == pytest.approx(4.99)
 
 

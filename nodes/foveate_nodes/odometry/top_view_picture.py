@@ -16,7 +16,7 @@ _LEAST_M = 1.0  # across the picture: a camera that stands still is not enlarged
 _STEPS = 48  # colours along the way
 _REACH_M, _HALF_ANGLE = 0.35, 0.5  # of the camera's mark: metres (at most a tenth of the picture), radians
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_MOST_DOTS = 1000
+_MOST_LOOPS = 200
 _GLOW = 6.0  # points in a cell that are drawn in full
 _SHADES = (255 * np.minimum(np.log1p(np.arange(256)) / np.log1p(_GLOW), 1.0)).astype(np.uint8)
 _TONES = np.linspace(_PAPER, (226, 214, 196), 256).astype(np.uint8).reshape(256, 1, 3)
@@ -37,17 +37,13 @@ class Drawn:
         px_per_m, origin = self._fitted(places, way)
         image = self._points(places, px_per_m, origin)
 
-        def at(point: Array) -> tuple[int, int]:
-            x, y = np.clip(origin + px_per_m * np.array([point[0], -point[1]]), -1e4, 1e4)
-            return round(float(x)), round(float(y))
+        def seen(at_m: Array) -> Array:
+            return np.clip(origin + px_per_m * at_m * [1.0, -1.0], -1e4, 1e4)
 
-        pixels = np.clip(origin + px_per_m * way * [1.0, -1.0], -1e4, 1e4)
-        self._way(image, pixels, joined)
-        for place in list(keys.values())[:: 1 + len(keys) // _MOST_DOTS]:
-            cv2.circle(image, at(place), 2, _PALE, -1, cv2.LINE_AA)
-        for one, other in places.corrected.loops:
-            if one in keys and other in keys:
-                cv2.line(image, at(keys[one]), at(keys[other]), _LOOP, 1, cv2.LINE_AA)
+        self._way(image, seen(way), joined)
+        self._dots(image, seen(keys))
+        for ends in seen(places.loop_places()[-_MOST_LOOPS:]):
+            cv2.polylines(image, [np.rint(ends * 8).astype(np.int32)], False, _LOOP, 1, cv2.LINE_AA, 3)
         self._camera(image, places, px_per_m, origin)
         self._scale(image, px_per_m)
         self._words(image, places, len(keys))
@@ -101,6 +97,16 @@ class Drawn:
             if last - begin > 1:
                 color = self._colors[step[begin]]
                 cv2.polylines(image, [fixed[begin:last]], False, color, 2, cv2.LINE_AA, 3)
+
+    def _dots(self, image: Image, pixels: Array) -> None:
+        """A square of three pixels at each keyframe."""
+        width, height = self._size
+        middle = np.rint(pixels).astype(int)
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                x, y = (middle + [dx, dy]).T
+                inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+                image[y[inside], x[inside]] = _PALE
 
     def _camera(self, image: Image, places: Places, px_per_m: float, origin: Array) -> None:
         """A triangle that opens to where the camera looks; hollow and red where it was seen last, when it is lost."""

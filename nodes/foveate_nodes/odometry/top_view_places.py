@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,10 +12,11 @@ from foveate_nodes.odometry.corrected import Corrected, matrix
 from foveate_nodes.odometry.messages import EdgeMap, PoseEstimate, PoseGraph, Tracking
 
 Array = NDArray[np.float64]
-_MOST_POINTS = 1500  # of one keyframe; they are drawn from all over it
-_MOST_KEYFRAMES = 400  # 7 MB of points
-_MOST_WAY = 4000  # places on the way: then every second is left out
+_MOST_POINTS = 1000  # of one keyframe; they are drawn from all over it
+_MOST_KEYFRAMES = 400  # 5 MB of points
+_MOST_WAY = 2000  # places on the way: then every second is left out
 _CELL_M = 0.01
+_MOVED = np.array([2.0, 2.0, 2.0, 1.0])  # how far a change of a row of a pose moves what is 2 m away
 _MOST_CELLS = 1024  # along a side of the map: then its cells become twice as large
 
 
@@ -35,7 +38,7 @@ class Grid:
         rows, columns = self.count.shape
         inside = ((cell >= 0) & (cell < [columns, rows])).all(axis=1)
         flat = cell[inside, 1] * columns + cell[inside, 0]
-        self.count += np.bincount(flat, minlength=rows * columns).reshape(rows, columns).astype(np.float32)
+        np.add.at(self.count.reshape(-1), flat, 1.0)
 
     def _reach(self, low: Array, high: Array) -> None:
         """Grow so that the rectangle fits, in cells as large as that takes."""
@@ -74,6 +77,7 @@ class Places:
         self.pose: PoseEstimate | None = None
         self.path_m = 0.0
         self._points: dict[int, NDArray[np.float32]] = {}  # N x 3 of keyframes, in their own frames
+        self._counted: dict[int, Array] = {}  # where keyframes were, 2 x 4, when their points were counted
         self._key: dict[int, Array] = {}  # of keyframes: rows x and z of map_from_keyframe, 2 x 4
         self._row: dict[int, int] = {}  # of keyframes: their places in `_key`
         self._way_m = np.zeros((_MOST_WAY, 4))  # places on the way in the frames of their keyframes, and 1
@@ -98,7 +102,8 @@ class Places:
             self._graph = graph
             self.corrected.closed(graph)
             self._key = {seq: self.corrected.pose(seq)[[0, 2]] for seq in self._key}
-            self._regrid()
+            if any((np.abs(self._key[seq] - laid) @ _MOVED > 2 * self.grid.cell_m).any() for seq, laid in self._laid()):
+                self._regrid()
         if edge_map is not None and edge_map.keyframe not in self._points:
             self._mapped(edge_map)
 
@@ -138,13 +143,21 @@ class Places:
                 del self._points[old]
 
     def _count_in(self, seq: int) -> None:
-        turn = self._key[seq]
-        self.grid.add(self._points[seq].astype(np.float64) @ turn[:, :3].T + turn[:, 3])
+        self.grid.add(self._placed(seq))
+
+    def _placed(self, seq: int) -> Array:
+        """The points of a keyframe in x and z."""
+        turn = self._counted[seq] = self._key[seq]
+        placed: Array = self._points[seq].astype(np.float64) @ turn[:, :3].T + turn[:, 3]
+        return placed
+
+    def _laid(self) -> Iterator[tuple[int, Array]]:
+        return ((seq, self._counted[seq]) for seq in self._points)
 
     def _regrid(self) -> None:
         self.grid = Grid()
-        for seq in self._points:
-            self._count_in(seq)
+        if self._points:  # all at once: each time takes a millisecond
+            self.grid.add(np.concatenate([self._placed(seq) for seq in self._points]))
 
     def way(self) -> tuple[Array, NDArray[np.bool_]]:
         """(Places N x 2 on the way in x and z, whether each is joined to the one before)."""
@@ -154,6 +167,12 @@ class Places:
         at: Array = np.einsum("nij,nj->ni", key, self._way_m[: self._length])
         return at, self._joined[: self._length].copy()
 
-    def key_places(self) -> dict[int, Array]:
-        """Where keyframes are in x and z, by their number."""
-        return {seq: turn[:, 3] for seq, turn in self._key.items()}
+    def key_places(self) -> Array:
+        """Where keyframes are in x and z (K x 2), in the order that they came."""
+        return np.array([turn[:, 3] for turn in self._key.values()]).reshape(-1, 2)
+
+    def loop_places(self) -> Array:
+        """The two ends of each loop in x and z (L x 2 x 2)."""
+        ends = [(self._key[one][:, 3], self._key[other][:, 3]) for one, other in self.corrected.loops
+                if one in self._key and other in self._key]  # fmt: skip
+        return np.array(ends).reshape(-1, 2, 2)
