@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -19,7 +20,7 @@ from foveate.errors import EndOfStream, RecordingError
 from foveate.messages import Frame, Message, Pose, Stamp
 from foveate_calibration.poses import read_poses
 from foveate_calibration.rigid import invert, rotation_from, transform
-from foveate_nodes.odometry import top_view_places
+from foveate_nodes.odometry import odometry_result, top_view_places
 from foveate_nodes.odometry.corrected import Corrected
 from foveate_nodes.odometry.messages import EdgeMap, Keyframe, PoseEstimate, PoseGraph, Tracking
 from foveate_nodes.odometry.odometry_report import write
@@ -330,6 +331,16 @@ def test_of_less_the_report_tells_less(tmp_path: Path) -> None:
     assert "'odometry.tracking' was not recorded" in text and "'odometry.edge_map' was not recorded" in text
     assert "truth" not in text and not (tmp_path / "trajectory_closed.txt").exists()
     assert not (tmp_path / "map.ply").exists()
+
+
+def test_frames_that_never_came_are_told() -> None:
+    run = odometry_result.Followed("run", Path("run.mcap"))
+    wire = {"wire": "camera.frame -> follow.frame", "produced": 300, "delivered": 137}
+    other = {"wire": "camera.depth -> follow.depth", "produced": 300, "delivered": 0}
+    odometry_result._missed(SimpleNamespace(end={"ledger": [wire, other]}), "follow", run)  # type: ignore[arg-type]
+    assert len(run.notes) == 1 and run.notes[0].startswith("163 of 300 frames never came to 'follow'")
+    odometry_result._missed(SimpleNamespace(end={}), "follow", run)  # type: ignore[arg-type]
+    assert len(run.notes) == 1
 
 
 def test_without_poses_there_is_no_report_and_no_file(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def read(log: Recording, name: str) -> Followed:
     if isinstance(graph, PoseGraph):
         run.loops = [found for one, other in run.corrected.loops if (found := _loop(run, poses, one, other))]
     _map(log, stream, run, given)
+    _missed(log, stream[PoseEstimate].rpartition(".")[0], run)
     _truth(log, run)
     return run
 
@@ -175,6 +176,17 @@ def _map(log: Recording, stream: dict[type[Message], str], run: Followed, given:
     run.point_m, run.gray = np.concatenate(points).astype(np.float32), np.concatenate(grays)
     if not count:
         run.notes.append("there is no map: 'odometry.edge_map' was not recorded")
+
+
+def _missed(log: Recording, node: str, run: Followed) -> None:
+    """Frames that never came to odometry: a share of those that did says nothing of them."""
+    for wire in log.end.get("ledger", []):
+        if str(wire["wire"]).endswith(f" -> {node}.frame") and wire["delivered"] < wire["produced"]:
+            missed = wire["produced"] - wire["delivered"]
+            run.notes.append(
+                f"{missed} of {wire['produced']} frames never came to '{node}': dropped on the way, or still waiting when "
+                "the run ended; --executor virtual waits for each frame of a log"
+            )
 
 
 def _truth(log: Recording, run: Followed) -> None:

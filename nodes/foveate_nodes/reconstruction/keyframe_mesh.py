@@ -87,24 +87,18 @@ class KeyframeMesh:
         return float(np.linalg.norm(between[:3, 3])) + turn * _AT_M <= self._voxel_m
 
     def _colors(self, point_m: Array) -> NDArray[np.uint8]:
-        total, count = np.zeros((len(point_m), 3)), np.zeros(len(point_m))
+        from foveate_nodes.reconstruction.tsdf_kernels import tint
+
+        total, count = np.zeros((len(point_m), 3), np.float32), np.zeros(len(point_m), np.int32)
         for view in self._views.values():
-            turn = invert(view.world_from_camera)
-            local = point_m @ turn[:3, :3].T + turn[:3, 3]
-            before = np.flatnonzero(local[:, 2] > 0.05)
-            shown = local[before] @ view.keyframe.camera_matrix.T
-            at = np.rint(shown[:, :2] / shown[:, 2:]).clip(-1, 1e5).astype(np.int64)
-            height, width = view.keyframe.depth.shape
-            inside = ((at >= 0) & (at < [width, height])).all(axis=1)
-            which, (column, row) = before[inside], at[inside].T
-            depth_m = view.keyframe.depth[row, column] * view.keyframe.scale_m
-            seen = np.abs(depth_m - local[which, 2]) < _NEAR * self._truncation_m
-            which, row, column = which[seen], row[seen], column[seen]
-            color = view.keyframe.image[row, column]
-            total[which] += color[:, None] if color.ndim == 1 else color[:, ::-1]
-            count[which] += 1
+            said = view.keyframe
+            image = said.image if said.image.ndim == 3 else np.repeat(said.image[:, :, None], 3, axis=2)
+            tint(
+                point_m, invert(view.world_from_camera), said.camera_matrix, said.depth, said.scale_m, image,
+                _NEAR * self._truncation_m, total, count,
+            )  # fmt: skip
         mean = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], _UNKNOWN)
-        colors: NDArray[np.uint8] = np.rint(mean).astype(np.uint8)
+        colors: NDArray[np.uint8] = np.rint(mean[:, ::-1]).astype(np.uint8)
         return colors
 
 

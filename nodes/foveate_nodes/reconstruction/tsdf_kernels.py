@@ -89,3 +89,30 @@ def fold(
         at = index[k]
         value[at] = (value[at] * weight[at] + min(share, 1.0)) / (weight[at] + 1)
         weight[at] += 1
+
+
+@njit(cache=True, nogil=True)
+def tint(
+    point: Array, camera_from_world: Array, matrix: Array, depth: NDArray[np.uint16], scale_m: float,
+    image: NDArray[np.uint8], near_m: float, total: NDArray[np.float32], count: NDArray[np.int32],
+) -> None:  # fmt: skip
+    """Add to `total` (N x C) and `count` (N,) the colour (image: H x W x C) of each point (N x 3) that the camera sees:
+    whose depth, in units of `scale_m`, is within `near_m` of what the image's has there."""
+    height, width = depth.shape
+    for k in range(len(point)):
+        x, y, z = point[k, 0], point[k, 1], point[k, 2]
+        turn = camera_from_world
+        ahead = turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z + turn[2, 3]
+        if ahead <= near_m:
+            continue
+        right = turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z + turn[0, 3]
+        down = turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z + turn[1, 3]
+        at_x = (matrix[0, 0] * right + matrix[0, 1] * down) / ahead + matrix[0, 2]
+        at_y = (matrix[1, 0] * right + matrix[1, 1] * down) / ahead + matrix[1, 2]
+        if not (-0.5 < at_x < width - 0.5 and -0.5 < at_y < height - 0.5):
+            continue
+        column, row = int(np.rint(at_x)), int(np.rint(at_y))
+        if abs(depth[row, column] * scale_m - ahead) < near_m:
+            for channel in range(image.shape[2]):
+                total[k, channel] += image[row, column, channel]
+            count[k] += 1
