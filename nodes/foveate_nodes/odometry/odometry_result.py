@@ -184,8 +184,8 @@ def _missed(log: Recording, node: str, run: Followed) -> None:
         if str(wire["wire"]).endswith(f" -> {node}.frame") and wire["delivered"] < wire["produced"]:
             missed = wire["produced"] - wire["delivered"]
             run.notes.append(
-                f"{missed} of {wire['produced']} frames never came to '{node}': dropped on the way, or still waiting when "
-                "the run ended; --executor virtual waits for each frame of a log"
+                f"{missed} of {wire['produced']} frames never came to '{node}': dropped on the way, or still waiting "
+                "when the run ended; --executor virtual waits for each frame of a log"
             )
 
 
