@@ -9,7 +9,7 @@ from typing import Any
 
 from foveate.errors import BackendMissing
 
-_DEFAULTS = {"detector": (3500, 90), "edges": (4000, 50), "regions": (1400, 40)}
+_DEFAULTS = {"detector": (3500, 90), "edges": (7000, 80), "regions": (1400, 40)}
 
 
 def main(arguments: list[str]) -> int:

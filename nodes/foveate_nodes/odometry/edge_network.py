@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate_nodes.models.blocks import block
-from foveate_nodes.odometry.edge_views import UNCLEAR
+from foveate_nodes.odometry.training_views import UNCLEAR
 
 _WIDTHS = (16, 32, 40)  # channels at a half, a quarter, an eighth
 _RARE = 2.5  # times a non-edge's weight is an edge's: of ten pixels about one is an edge
@@ -55,4 +55,4 @@ def loss(logits: Tensor, labels: Tensor) -> Tensor:
     shared = (chance * edge).sum(dim=(1, 2))
     either = (chance**2).sum(dim=(1, 2)) + edge.sum(dim=(1, 2))
     dice = 1 - ((2 * shared + 1) / (either + 1)).mean()
-    return torch.add(entropy, dice, alpha=0.5)
+    return torch.add(entropy, dice, alpha=1.0)

@@ -17,6 +17,7 @@ from foveate_nodes.models.manifest import Manifest
 
 _MULTIPLE = 8  # the network halves its input three times
 HIGH, LOW = 0.5, 0.25  # chances: a line has a pixel of at least the first, and none below the second
+_BEND = 0.03  # of the chance: a flatter crest is none
 
 
 class NetworkEdges:
@@ -82,19 +83,19 @@ def _crests(p: Any, high: float, low: float, mask: Any, stack: Any) -> None:
             c = p[y, x]
             if c < low:
                 continue
-            # the direction of four across which it falls off most
+            # the direction of four in which the map bends most: across the line, on its crest and on its flanks
             one, two = p[y, x - 1], p[y, x + 1]
-            most = one + two
+            bend = abs(2 * c - one - two)
             a, b = p[y - 1, x], p[y + 1, x]
-            if a + b < most:
-                one, two, most = a, b, a + b
+            if abs(2 * c - a - b) > bend:
+                one, two, bend = a, b, abs(2 * c - a - b)
             a, b = p[y - 1, x - 1], p[y + 1, x + 1]
-            if a + b < most:
-                one, two, most = a, b, a + b
+            if abs(2 * c - a - b) > bend:
+                one, two, bend = a, b, abs(2 * c - a - b)
             a, b = p[y - 1, x + 1], p[y + 1, x - 1]
-            if a + b < most:
-                one, two = a, b
-            if c > one and c >= two:
+            if abs(2 * c - a - b) > bend:
+                one, two, bend = a, b, abs(2 * c - a - b)
+            if c > one and c >= two and bend > _BEND * c:
                 if c >= high:
                     mask[y, x] = 255
                     stack[count] = y * width + x

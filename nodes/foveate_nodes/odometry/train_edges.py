@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from foveate_nodes.models.learning_rate import set_rate
 from foveate_nodes.odometry.edge_network import EdgeNetwork, loss
-from foveate_nodes.odometry.edge_views import EdgeViews, edge_views
+from foveate_nodes.odometry.training_views import EdgeViews, edge_views
 
 _VIEWS = 40  # of a room
 _SIDE_PX = 192  # of the squares cut from a view
-_BATCH = 12
+_BATCH = 16
 MANIFEST = {"classes": ["edge"], "input": "1 x 1 x H x W Mono8, sides multiples of 8", "layout": "edges"}
 
 
@@ -43,7 +43,7 @@ def train_edges(
         optimizer.step()
         progress(step + 1, steps, float(total.detach()))
     chosen = rng.permutation(len(views.images))[:64]
-    return net.eval(), views.images[chosen][:, None]
+    return net.eval(), views.images[chosen][:, None, :_SIDE_PX, :_SIDE_PX]
 
 
 def _batch(rng: np.random.Generator, views: EdgeViews) -> tuple[torch.Tensor, torch.Tensor]:

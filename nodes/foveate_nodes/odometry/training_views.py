@@ -72,7 +72,7 @@ class Look:
             full_well_e=float(np.exp(rng.uniform(np.log(400), np.log(12000)))),
             vignetting=float(rng.uniform(0, 0.4)),
             root=float(rng.uniform(0.4, 0.65)),
-            jpeg=int(rng.integers(50, 96)) if rng.random() < 0.4 else 0,
+            jpeg=int(rng.integers(25, 96)) if rng.random() < 0.5 else 0,
         )
 
     def picture(self, light: NDArray[np.float32], rng: np.random.Generator) -> Gray:
