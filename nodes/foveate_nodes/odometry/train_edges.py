@@ -16,6 +16,7 @@ from foveate_nodes.odometry.training_views import EdgeViews, edge_views
 _VIEWS = 40  # of a room
 _SIDE_PX = 192  # of the squares cut from a view
 _BATCH = 16
+_CALIBRATION = 64  # images
 MANIFEST = {"classes": ["edge"], "input": "1 x 1 x H x W Mono8, sides multiples of 8", "layout": "edges"}
 
 
@@ -42,7 +43,7 @@ def train_edges(
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimizer.step()
         progress(step + 1, steps, float(total.detach()))
-    chosen = rng.permutation(len(views.images))[:64]
+    chosen = np.random.default_rng((seed, 1)).permutation(len(views.images))[:_CALIBRATION]
     return net.eval(), views.images[chosen][:, None, :_SIDE_PX, :_SIDE_PX]
 
 
