@@ -10,18 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate_nodes.odometry import kernels
-from foveate_nodes.odometry.pyramid import LEVELS
+from foveate_nodes.odometry.pyramid import LEVELS, MIDDLE
 from foveate_nodes.odometry.view import PLANE_LEVEL, Reference, View
 
 Array = NDArray[np.float64]
-Residual = Literal["photometric", "distance"]
+Residual = Literal["photometric", "distance", "both"]
 ITERATIONS = (10, 15, 20, 25)  # at most, by level
-_LEAST_SIGMA = {"photometric": 3.0, "distance": 0.7}  # grey levels of noise and resampling; pixels
+_LEAST_SIGMA = np.array([1.5, 0.4, 0.7])  # grey levels of noise and resampling; of the depth's own; pixels
 _STILL = 1e-7  # |turn|^2 and |shift|^2 of a step that ends a level
 _ENOUGH = 1e-3  # of the cost: who gains less has arrived
 _FAILURES = 5  # in a row, that end a level
-_GAIN_SIGMA, _OFFSET_SIGMA = 0.4, 40.0
-_NONE = np.zeros((0, 6))
+_GAIN_SIGMA, _OFFSET_SIGMA = 0.4, 8.0
+PLAIN = np.array([1.0, MIDDLE])  # gain and offset of the same light
+_NO_FIELD = np.zeros((1, 1), np.float32)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,27 +48,24 @@ def align(
 ) -> Alignment:  # fmt: skip
     """Refine `pose` (4 x 4, view_from_reference) over `levels`. `planes`: weight of depth against image, 0 = none."""
     pose, brightness = pose.copy(), brightness.copy()
-    photometric, steps, total = residual == "photometric", 0, 1.0
-    normal, spread = np.zeros((kernels.SIZE, kernels.SIZE)), np.zeros(2)
-    cost, seen = 0.0, 0
+    steps, total, cost, seen = 0, 1.0, 0.0, 0
+    normal, spread = np.zeros((kernels.SIZE, kernels.SIZE)), np.zeros(3)
     residuals = plane_residuals = np.zeros(0)
+    weights = np.array([float(residual != "distance"), planes, float(residual != "photometric")])
     for level in levels:
-        field: Any = view.gray[level] if photometric else view.distance[level]
-        point, value = reference.point_m[level], reference.value[level]
-        if not photometric:
-            point = point[reference.on_edge[level]]
-            value = np.zeros(len(point), np.float32)
-        plane = reference.plane[level] if planes > 0 else _NONE
+        point, value, plane = reference.point_m[level], reference.value[level], reference.plane[level]
+        edge = point[reference.on_edge[level]]
+        far = view.distance[level] if weights[2] > 0 else _NO_FIELD
         residuals, plane_residuals = np.full(len(point), np.nan), np.full(len(plane), np.nan)
-        if not photometric:
-            spread[:] = 0  # pixels of another size
         numbers = (view.camera[level].numbers, view.camera[PLANE_LEVEL].numbers)
+        spread[2] = 0.0  # the pixels of a finer level are smaller
         cost, seen, used = _descend(
-            field, view.depth[level], point, value, view.depth[PLANE_LEVEL], plane, pose, *numbers, brightness, spread,
-            _LEAST_SIGMA[residual], planes, photometric, iterations[level], normal, residuals, plane_residuals,
+            (view.even[level], view.depth[level], view.depth[PLANE_LEVEL], far), (point, value, plane, edge), numbers,
+            weights, pose, brightness, spread, iterations[level], normal, residuals, plane_residuals,
+            np.full(len(edge), np.nan),
         )  # fmt: skip
         steps += used
-        total = max(len(point) + planes * len(plane), 1.0)
+        total = max(float(weights @ [len(point), len(plane), len(edge)]), 1.0)
     return Alignment(
         pose, brightness, cost / total, normal[:6, :6].copy(), seen, spread[0].item(), spread[1].item(), steps,
         residuals, plane_residuals,
@@ -75,90 +73,91 @@ def align(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _spread(residual: Any, unit: float, least: float) -> float:
+def spread_of(residual: Any, unit: float, least: float) -> float:
     """The standard deviation by the median of |r|; `least` where it is smaller, or too few are known."""
     size = np.abs(residual[np.isfinite(residual)])
     return max(least, 1.4826 * unit * np.median(size)) if len(size) > 20 else least
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def _measure(into: Any, spread: Any, which: Any) -> None:
+    """Standard deviations of the residuals; those of depth are in units of the one before."""
+    for k in range(3):
+        if which[k]:
+            spread[k] = spread_of(into[k], spread[k] if k == 1 else 1.0, _LEAST_SIGMA[k])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _linear(
-    field: Any,
-    depth: Any,
-    point: Any,
-    value: Any,
-    plane_depth: Any,
-    plane: Any,
+    target: Any,
+    source: Any,
+    numbers: Any,
+    weights: Any,
     pose: Any,
-    camera: Any,
-    plane_camera: Any,
     brightness: Any,
     spread: Any,
-    planes: float,
-    free: bool,
     normal: Any,
     side: Any,
-    residual: Any,
-    plane_residual: Any,
+    into: Any,
 ) -> Any:
-    """Cost and normal equations at a pose; `free`: the brightness is unknown too."""
+    """Cost and normal equations at a pose, and the points in view."""
+    image, depth, plane_depth, far = target
+    point, value, plane, edge = source
     normal[:] = 0
     side[:] = 0
-    cost, seen, _ = kernels.image_terms(
-        field, depth, point, value, pose, camera, brightness, spread[0], 1.0, normal, side, residual
-    )
-    if len(plane) > 0:
+    cost, seen = 0.0, 0
+    if weights[0] > 0:
+        cost, seen = kernels.image_terms(
+            image, depth, point, value, pose, numbers[0], brightness, spread[0], weights[0], 1.0, normal, side, into[0]
+        )
+    if weights[1] > 0:
         more, _ = kernels.plane_terms(
-            plane_depth, plane, pose, plane_camera, spread[1], planes, normal, side, plane_residual
+            plane_depth, plane, pose, numbers[1], spread[1], weights[1], normal, side, into[1]
         )
         cost += more
-    if free:
-        off = brightness[0] - 1.0
-        cost += 0.5 * (off / _GAIN_SIGMA) ** 2 + 0.5 * (brightness[1] / _OFFSET_SIGMA) ** 2
-        normal[6, 6] += 1 / _GAIN_SIGMA**2
-        normal[7, 7] += 1 / _OFFSET_SIGMA**2
-        side[6] += off / _GAIN_SIGMA**2
-        side[7] += brightness[1] / _OFFSET_SIGMA**2
-    else:
-        normal[6:, :] = 0
-        normal[:, 6:] = 0
-        side[6:] = 0
-        normal[6, 6] = normal[7, 7] = 1.0
+    if weights[2] > 0:
+        more, there = kernels.image_terms(
+            far, depth, edge, np.zeros(len(edge), np.float32), pose, numbers[0], brightness, spread[2], weights[2], 0.0,
+            normal, side, into[2],
+        )  # fmt: skip
+        cost += more
+        seen = max(seen, there)
+    off, lift = brightness[0] - 1.0, brightness[1] - MIDDLE
+    cost += 0.5 * (off / _GAIN_SIGMA) ** 2 + 0.5 * (lift / _OFFSET_SIGMA) ** 2
+    normal[6, 6] += 1 / _GAIN_SIGMA**2
+    normal[7, 7] += 1 / _OFFSET_SIGMA**2
+    side[6] += off / _GAIN_SIGMA**2
+    side[7] += lift / _OFFSET_SIGMA**2
     return cost, seen
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _descend(
-    field: Any,
-    depth: Any,
-    point: Any,
-    value: Any,
-    plane_depth: Any,
-    plane: Any,
+    target: Any,
+    source: Any,
+    numbers: Any,
+    weights: Any,
     pose: Any,
-    camera: Any,
-    plane_camera: Any,
     brightness: Any,
     spread: Any,
-    least: float,
-    planes: float,
-    free: bool,
     most: int,
     normal: Any,
     residual: Any,
     plane_residual: Any,
+    edge_residual: Any,
 ) -> Any:
     """One level: changes pose, brightness, spread, the normal equations and the residuals. Returns (cost, points in
     view, steps)."""
     side, step = np.zeros(kernels.SIZE), np.zeros(kernels.SIZE)
     next_normal, next_side, next_pose = np.zeros_like(normal), np.zeros_like(side), pose.copy()
-    some, lenses = (field, depth, point, value, plane_depth, plane), (camera, plane_camera)
-    into = (residual, plane_residual)
-    if spread[0] == 0:  # the first level: nothing is known of the spread
-        spread[0], spread[1] = least, 1.0
-        _linear(*some, pose, *lenses, brightness, spread, planes, free, normal, side, *into)
-        spread[0], spread[1] = _spread(residual, 1.0, least), _spread(plane_residual, 1.0, 1.0)
-    cost, seen = _linear(*some, pose, *lenses, brightness, spread, planes, free, normal, side, *into)
+    into = (residual, plane_residual, edge_residual)
+    what = (target, source, numbers, weights)
+    if (spread == 0).any():
+        unknown = spread == 0
+        spread[unknown] = _LEAST_SIGMA[unknown]
+        _linear(*what, pose, brightness, spread, normal, side, into)
+        _measure(into, spread, unknown)
+    cost, seen = _linear(*what, pose, brightness, spread, normal, side, into)
     damping, failures, used, stale = 0.0, 0, 0, False
     while used < most and failures <= _FAILURES:
         used += 1
@@ -167,9 +166,7 @@ def _descend(
             continue
         kernels.moved(pose, step, next_pose)
         light = brightness + step[6:]
-        next_cost, next_seen = _linear(
-            *some, next_pose, *lenses, light, spread, planes, free, next_normal, next_side, *into
-        )
+        next_cost, next_seen = _linear(*what, next_pose, light, spread, next_normal, next_side, into)
         still = (step[:3] ** 2).sum() < _STILL and (step[3:6] ** 2).sum() < _STILL
         stale = not next_cost < cost
         if stale:
@@ -182,6 +179,6 @@ def _descend(
         if still:
             break
     if stale:  # the residuals are those of a step that was not taken
-        cost, seen = _linear(*some, pose, *lenses, brightness, spread, planes, free, normal, side, *into)
-    spread[0], spread[1] = _spread(residual, 1.0, least), _spread(plane_residual, spread[1], 1.0)
+        cost, seen = _linear(*what, pose, brightness, spread, normal, side, into)
+    _measure(into, spread, spread > 0)
     return cost, seen, used

@@ -13,7 +13,7 @@ from foveate_calibration.poses import quaternion
 from foveate_calibration.rigid import invert, transform, vector_from
 from foveate_nodes.odometry import ferns, messages
 from foveate_nodes.odometry.agreement import Agreement, agreement
-from foveate_nodes.odometry.alignment import align
+from foveate_nodes.odometry.alignment import PLAIN, align
 from foveate_nodes.odometry.features import Features, pose_between
 from foveate_nodes.odometry.pose_graph import PoseGraph
 from foveate_nodes.odometry.rgbd import gray_of
@@ -27,7 +27,6 @@ _TRIED = 3  # of the keyframes that may be, for each new one
 _APART = 6  # keyframes between two that may close a loop: neighbours see each other anyway
 _LEAST_EDGE = 0.4  # agreement of edges: a wrong loop does more harm than a frame that is lost
 _SAME_M, _SAME_RAD = 0.1, 0.1  # features and alignment may differ by so much
-_PLAIN = np.array([1.0, 0.0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +94,7 @@ class Closing:
         if by_features is not None:
             starts.insert(0, by_features[0])
         for start in starts:
-            found = align(old.reference, view, start, _PLAIN, "photometric", self._planes)
+            found = align(old.reference, view, start, PLAIN, "photometric", self._planes)
             said: Agreement = agreement(old.reference, view, found)
             if said.reason or said.edge < _LEAST_EDGE:
                 continue

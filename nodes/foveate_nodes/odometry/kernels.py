@@ -1,7 +1,8 @@
 """The loops over points: residuals, their analytic derivatives, and the normal equations, compiled by numba.
 
 A step (6,) turns and then shifts in the target's frame: T <- exp(step) T. Two more unknowns, gain and offset, are those
-of the brightness. Weights are those of Student's t with 5 degrees of freedom (Kerl et al., ICRA 2013).
+of the brightness. Costs bend as Geman and McClure's do, s / (2 + 2 BEND s) of the squared residual s in sigmas: what
+moves by itself says little.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ import numba
 import numpy as np
 
 SIZE = 8  # unknowns: turn, shift, gain, offset
-_FREEDOM = 5.0
+BEND = 1.0 / 6
 _NEAR_M = 0.05
-_HIDDEN = 0.08  # of the depth: a point so far behind what the target sees there is hidden
-_LARGE = 1e200
-_OUT_COST = 0.5 * (_FREEDOM + 1) * np.log(1 + 1 / _FREEDOM)  # what a point out of view adds: that of one sigma
+HIDDEN = 0.08  # of the depth: a point so far behind what the target sees there is hidden
+OUT_COST = 0.5 / (1 + BEND)  # what a point out of view adds: that of one sigma
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _sample(image: Any, u: float, v: float) -> Any:
+def sample(image: Any, u: float, v: float) -> Any:
     """Value and gradient at a place (1 <= u < width - 2): bilinear of the pixels, and of their central differences."""
     x, y = int(u), int(v)
     a, b = np.float32(u - x), np.float32(v - y)
@@ -37,32 +37,31 @@ def _sample(image: Any, u: float, v: float) -> Any:
     return value, gx, gy
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def row(x: float, y: float, iz: float, gx: float, gy: float, j: Any) -> None:
+    """How a value changes with a step: gx, gy are its slopes times fx, fy at a point (x, y, 1 / iz)."""
+    along = (x * gx + y * gy) * iz
+    j[0] = -gy - y * iz * along
+    j[1] = gx + x * iz * along
+    j[2] = (x * gy - y * gx) * iz
+    j[3] = gx * iz
+    j[4] = gy * iz
+    j[5] = -along * iz
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def image_terms(
-    field: Any,
-    depth: Any,
-    point: Any,
-    value: Any,
-    pose: Any,
-    camera: Any,
-    brightness: Any,
-    sigma: float,
-    weight: float,
-    normal: Any,
-    side: Any,
-    residual: Any,
-) -> Any:
+    field: Any, depth: Any, point: Any, value: Any, pose: Any, camera: Any, brightness: Any, sigma: float,
+    weight: float, lit: float, normal: Any, side: Any, residual: Any
+) -> Any:  # fmt: skip
     """Add what the points (N x 3, values N) say in a target `field` (H x W) to the normal equations (8 x 8, 8).
 
-    The field is an image, or a distance transform with values 0 and a brightness that stays. Writes the residuals (N,),
-    NaN where a point is out of view or hidden. Returns (cost, points in view, points hidden).
+    The field is an image (`lit` 1), or a distance transform (0), which has no brightness, and values 0. Writes the
+    residuals (N,), NaN where a point is out of view or hidden. Returns (cost, points in view).
     """
     height, width = field.shape
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
-    gain, offset = brightness[0], brightness[1]
-    cost, seen, hidden = 0.0, 0, 0
-    inverse = 1.0 / (sigma * sigma)
-    logarithm, product = 0.0, 1.0  # one logarithm for many factors
+    seen, total, inverse = 0, 0.0, 1.0 / (sigma * sigma)
     j, right, full = np.empty(SIZE), np.zeros(SIZE), np.zeros((SIZE, SIZE))
     for i in range(len(point)):
         residual[i] = np.nan
@@ -70,39 +69,22 @@ def image_terms(
         x = pose[0, 0] * px + pose[0, 1] * py + pose[0, 2] * pz + pose[0, 3]
         y = pose[1, 0] * px + pose[1, 1] * py + pose[1, 2] * pz + pose[1, 3]
         z = pose[2, 0] * px + pose[2, 1] * py + pose[2, 2] * pz + pose[2, 3]
-        if z < _NEAR_M:
-            cost += weight * _OUT_COST
-            continue
         iz = 1.0 / z
         u, v = fx * x * iz + cx, fy * y * iz + cy
-        if not (u >= 1 and v >= 1 and u < width - 2 and v < height - 2):
-            cost += weight * _OUT_COST
+        if not (z > _NEAR_M and u >= 1 and v >= 1 and u < width - 2 and v < height - 2):
             continue
-        there = depth[int(v + 0.5), int(u + 0.5)]
-        if 0 < there < z * (1 - _HIDDEN):
-            hidden += 1
-            cost += weight * _OUT_COST
+        if 0 < depth[int(v + 0.5), int(u + 0.5)] < z * (1 - HIDDEN):
             continue
-        now, gx, gy = _sample(field, u, v)
-        r = now - gain * value[i] - offset
+        now, gx, gy = sample(field, u, v)
+        r = now - lit * (brightness[0] * value[i] + brightness[1])
         residual[i] = r
         seen += 1
         scaled = r * r * inverse
-        product *= 1 + scaled / _FREEDOM
-        if product > _LARGE:
-            logarithm, product = logarithm + np.log(product), 1.0
-        w = weight * inverse * (_FREEDOM + 1) / (_FREEDOM + scaled)
-        gx *= fx
-        gy *= fy
-        along = (x * gx + y * gy) * iz
-        j[0] = -gy - y * iz * along
-        j[1] = gx + x * iz * along
-        j[2] = (x * gy - y * gx) * iz
-        j[3] = gx * iz
-        j[4] = gy * iz
-        j[5] = -along * iz
-        j[6] = -value[i]
-        j[7] = -1.0
+        share = 1.0 / (1.0 + scaled * BEND)
+        total += scaled * share
+        w = weight * inverse * share * share
+        row(x, y, iz, gx * fx, gy * fy, j)
+        j[6], j[7] = -lit * value[i], -lit
         for a in range(SIZE):
             wa = w * j[a]
             right[a] += wa * r
@@ -110,8 +92,7 @@ def image_terms(
                 full[a, b] += wa * j[b]
     normal += full
     side += right
-    logarithm += np.log(product)
-    return cost + weight * 0.5 * (_FREEDOM + 1) * logarithm, seen, hidden
+    return weight * (0.5 * total + OUT_COST * (len(point) - seen)), seen
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -125,8 +106,7 @@ def plane_terms(
     """
     height, width = depth.shape
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
-    cost, seen = 0.0, 0
-    logarithm, product = 0.0, 1.0
+    seen, total = 0, 0.0
     j, right, full = np.empty(6), np.zeros(6), np.zeros((6, 6))
     for i in range(len(point)):
         residual[i] = np.nan
@@ -135,15 +115,12 @@ def plane_terms(
         y = pose[1, 0] * px + pose[1, 1] * py + pose[1, 2] * pz + pose[1, 3]
         z = pose[2, 0] * px + pose[2, 1] * py + pose[2, 2] * pz + pose[2, 3]
         if z < _NEAR_M:
-            cost += weight * _OUT_COST
             continue
         column, row = int(np.floor(fx * x / z + cx + 0.5)), int(np.floor(fy * y / z + cy + 0.5))
         if column < 0 or row < 0 or column >= width or row >= height:
-            cost += weight * _OUT_COST
             continue
         qz = depth[row, column]
         if qz <= 0 or abs(qz - z) > 0.1 + 0.1 * z:
-            cost += weight * _OUT_COST
             continue
         qx, qy = (column - cx) / fx * qz, (row - cy) / fy * qz
         a, b, c = point[i, 3], point[i, 4], point[i, 5]
@@ -155,10 +132,9 @@ def plane_terms(
         r = (nx * (x - qx) + ny * (y - qy) + nz * (z - qz)) * inverse
         residual[i] = r
         seen += 1
-        product *= 1 + r * r / _FREEDOM
-        if product > _LARGE:
-            logarithm, product = logarithm + np.log(product), 1.0
-        w = weight * (_FREEDOM + 1) / (_FREEDOM + r * r)
+        share = 1.0 / (1.0 + r * r * BEND)
+        total += r * r * share
+        w = weight * share * share
         j[0] = (qy * nz - qz * ny) * inverse
         j[1] = (qz * nx - qx * nz) * inverse
         j[2] = (qx * ny - qy * nx) * inverse
@@ -170,8 +146,7 @@ def plane_terms(
                 full[k, m] += wk * j[m]
     normal[:6, :6] += full
     side[:6] += right
-    logarithm += np.log(product)
-    return cost + weight * 0.5 * (_FREEDOM + 1) * logarithm, seen
+    return weight * (0.5 * total + OUT_COST * (len(point) - seen)), seen
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = 4
+MIDDLE = np.float32(128.0)  # what an evened image is about
+_EVEN_PX = 31  # of each level
 _NEAREST_M, _FARTHEST_M = 0.1, 40.0
 _AGREE = 0.05  # of the depth: neighbours that differ by more are of two surfaces, and a hole between them stays one
 
@@ -20,6 +22,12 @@ def gray_pyramid(gray: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
     for _ in range(LEVELS - 1):
         made.append(np.asarray(cv2.pyrDown(made[-1])))
     return tuple(made)
+
+
+def evened(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image without its slow changes, about MIDDLE: what lamps and exposure change goes out of it."""
+    mean = cv2.blur(gray, (_EVEN_PX, _EVEN_PX))
+    return np.asarray(cv2.addWeighted(gray, 1.0, mean, -1.0, float(MIDDLE)))
 
 
 def depth_pyramid(depth_m: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:

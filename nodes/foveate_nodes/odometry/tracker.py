@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from foveate_calibration.rigid import invert, rotation_from, transform
 from foveate_nodes.odometry import se3
 from foveate_nodes.odometry.agreement import Agreement, agreement
-from foveate_nodes.odometry.alignment import Alignment, Residual, align
+from foveate_nodes.odometry.alignment import PLAIN, Alignment, Residual, align
 from foveate_nodes.odometry.features import Features, pose_between
 from foveate_nodes.odometry.view import Reference, View
 from foveate_nodes.odometry.window import Window
 
 Array = NDArray[np.float64]
-_PLAIN = np.array([1.0, 0.0])  # gain and offset of the same light
 _COARSE = 3
 _COARSE_STEPS = (0, 0, 0, 6)
 _FLOW, _PARALLAX, _HIDDEN = 0.12, 0.06, 0.35  # of the image's width, the same, of the points: each makes a keyframe
 _KEPT = 40  # keyframes to find the way back to
+_WORSE = 2.0  # times the least residual against the keyframe: light or blur has changed (Engel et al. 2018, 3.1)
 _LEAST_POINTS = 200  # of a keyframe
 _LEAST_RESPONSE = 0.05  # of a phase correlation that says something
 
@@ -69,10 +69,12 @@ class Tracker:
         self._key: Key | None = None
         self._relative = np.eye(4)  # camera_from_key of the last frame that was tracked
         self._speed = np.zeros(6)  # twist a second, of the camera
-        self._light = _PLAIN
+        self._light = PLAIN
         self._last: tuple[View, int] | None = None  # that frame
         self._last_s = 0.0
         self._lost_s: float | None = None  # since when
+        self._sharp = np.inf  # the least residual against the keyframe
+        self._noise = (4.0, 1.0)  # residuals of the last frame: of brightness, and of depth in its own sigma
         self._spread = np.zeros((6, 6))  # covariance of the last frame that was tracked
 
     def track(self, view: View, seq: int, time_s: float) -> Tracked:
@@ -103,13 +105,13 @@ class Tracker:
                 covariance: Array) -> Key:  # fmt: skip
         """Make a frame the keyframe."""
         if self._window is not None:
-            self._window.add(seq, view, reference, world_from_camera, self._light)
+            self._window.add(seq, view, reference, world_from_camera, self._light, self._noise)
             self._window.optimise()
             self._window.shrink()
             world_from_camera = invert(self._window.members[-1].pose)
         key = self._key = Key(seq, reference, Features.of(view), world_from_camera, before, covariance)
         self.keys = [*self.keys[-(_KEPT - 1) :], key]
-        self._relative, self._light = np.eye(4), _PLAIN
+        self._relative, self._light, self._sharp = np.eye(4), PLAIN, np.inf
         self._last, self._last_s, self._lost_s = (view, seq), time_s, None
         return key
 
@@ -158,7 +160,7 @@ class Tracker:
             pose = key.world_from_camera @ invert(self._relative)
             reference = Reference.of(before[0], self._use_corners)
             again = [start @ invert(self._relative) for start in starts]
-            second = self._aligned(reference, view, again, _PLAIN)
+            second = self._aligned(reference, view, again, PLAIN)
             judged = agreement(reference, view, second)
             if judged.reason:
                 return None
@@ -179,7 +181,8 @@ class Tracker:
         self._last, self._last_s, self._lost_s = (view, seq), time_s, None
         self._spread = said.covariance
         pose = key.world_from_camera @ invert(found.pose)
-        if made is None and self._due(view, said):
+        self._sharp, self._noise = min(self._sharp, found.sigma), (found.sigma, found.plane_sigma)
+        if made is None and (self._due(view, said) or found.sigma > _WORSE * self._sharp):
             reference = Reference.of(view, self._use_corners)
             if len(reference.point_m[0]) >= _LEAST_POINTS:
                 key = made = self._settle(view, reference, seq, time_s, pose, key.seq, said.covariance)
@@ -205,7 +208,7 @@ class Tracker:
         if best is not None:
             _, key, start = best
             tried = 1
-            found = self._aligned(key.reference, view, [start], _PLAIN)
+            found = self._aligned(key.reference, view, [start], PLAIN)
             said = agreement(key.reference, view, found)
             if not said.reason:
                 self._relative = found.pose

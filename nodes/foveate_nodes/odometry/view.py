@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate_nodes.odometry.camera import PinholeLevel
-from foveate_nodes.odometry.pyramid import LEVELS, depth_pyramid, gray_pyramid
+from foveate_nodes.odometry.pyramid import LEVELS, MIDDLE, depth_pyramid, evened, gray_pyramid
 from foveate_nodes.odometry.selection import chosen, corners, halved, surfaces
 
 Gray = NDArray[np.uint8]
@@ -33,6 +33,7 @@ class View:
             camera.append(camera[-1].coarser())
         self.camera = tuple(camera)
         self.gray = gray_pyramid(gray)
+        self.even = tuple(evened(image) for image in self.gray)  # what brightnesses are compared in
         self.depth = depth_pyramid(depth_m)
         self._edges = edges
 
@@ -59,7 +60,7 @@ class Reference:
     """The points of a keyframe, by level."""
 
     point_m: tuple[NDArray[np.float64], ...]  # N x 3, of its camera
-    value: tuple[NDArray[np.float32], ...]  # N, grey levels
+    value: tuple[NDArray[np.float32], ...]  # N, of View.even, less its middle
     on_edge: tuple[NDArray[np.bool_], ...]  # N
     plane: tuple[NDArray[np.float64], ...]  # N x 6: place and unit normal, by level
     pixel: NDArray[np.int32]  # N x 2: column, row, of the finest level
@@ -75,7 +76,7 @@ class Reference:
             column, row = pixel.T
             z = depth[row, column].astype(np.float64)
             points.append(np.column_stack([(column - camera.cx) / camera.fx * z, (row - camera.cy) / camera.fy * z, z]))
-            values.append(gray[row, column].astype(np.float32))
+            values.append(view.even[level][row, column].astype(np.float32) - MIDDLE)
             edges.append(view.edge[level][row, column] > 0)
             first = pixel if level == 0 else first
             corner = halved(corner) if use_corners else np.zeros_like(view.gray[min(level + 1, LEVELS - 1)])

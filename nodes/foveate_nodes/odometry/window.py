@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from foveate_calibration.rigid import invert
 from foveate_nodes.odometry import kernels, se3, window_kernels
+from foveate_nodes.odometry.alignment import spread_of
+from foveate_nodes.odometry.pyramid import MIDDLE
 from foveate_nodes.odometry.view import Reference, View
 from foveate_nodes.odometry.window_kernels import UNKNOWNS
 
 Array = NDArray[np.float64]
 _POINTS = 600  # of a keyframe
 _ITERATIONS = 6
-_SIGMA = 4.0  # grey levels, of a keyframe's pixel against another's
-_GAIN_SIGMA, _OFFSET_SIGMA = 0.2, 20.0
+_FIRST_SIGMA, _LEAST_SIGMA = 8.0, 3.0  # grey levels, of a keyframe's pixel against another's
+_UNLIKE = 2.0  # times the residual of their own tracking: pairs that agree so badly are left out
+_GAIN_SIGMA, _OFFSET_SIGMA = 0.3, 8.0
 _GAUGE = 1e8  # information of the first keyframe's pose: it stays where it is
 _PLANE_LEVEL, _PLANES = 1, 2  # the depth's level, and which of the reference's sets of surfaces
 _STILL = 1e-5  # rad or m: a step below ends the optimisation
@@ -41,6 +44,7 @@ class Member:
     measured: Array  # N, inverse depth that the camera measured
     information: Array  # N, of that
     plane: Array  # M x 6
+    noise: tuple[float, float]
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +62,9 @@ class Window:
         """`planes`: weight of surfaces against brightness; `photometric`: use the latter."""
         self._size, self._planes, self._photometric = size, planes, photometric
         self.members: list[Member] = []
+        self._sigmas: dict[tuple[int, int], float] = {}  # of the brightness, by host and target
+        self._unlike: set[tuple[int, int]] = set()
+        self._measured: dict[tuple[int, int], float] = {}
         self._prior = np.zeros((0, 0))
         self._prior_side = np.zeros(0)
         self._prior_at: list[tuple[Array, Array]] = []  # poses and lights that the prior was linearised at
@@ -67,8 +74,10 @@ class Window:
         self.members = []
         self._prior, self._prior_side, self._prior_at = np.zeros((0, 0)), np.zeros(0), []
 
-    def add(self, seq: int, view: View, reference: Reference, world_from_camera: Array, light: Array) -> None:
-        """Take in a keyframe. `light`: gain and offset against the newest one so far."""
+    def add(self, seq: int, view: View, reference: Reference, world_from_camera: Array, light: Array,
+            noise: tuple[float, float]) -> None:  # fmt: skip
+        """Take in a keyframe. `light`: gain and offset against the newest one so far; `noise`: what its residuals were
+        against it: of brightness, and of depth in units of its sigma."""
         count = len(reference.point_m[0])
         kept = np.arange(count)[:: max(1, -(-count // _POINTS))]
         point = reference.point_m[0][kept]
@@ -77,12 +86,12 @@ class Window:
         if self.members:
             last = self.members[-1].light
             logarithm = last[0] + np.log(max(light[0], 1e-3))
-            light = np.array([logarithm, light[1] + max(light[0], 1e-3) * last[1]])
+            light = np.array([logarithm, light[1] - MIDDLE + max(light[0], 1e-3) * last[1]])
         else:
             light = np.zeros(2)
         self.members.append(Member(
             seq, view, invert(world_from_camera), light, point / point[:, 2:], reference.value[0][kept],
-            measured.copy(), measured, 1.0 / sigma**2, reference.plane[_PLANES],
+            measured.copy(), measured, 1.0 / sigma**2, reference.plane[_PLANES], noise,
         ))  # fmt: skip
         size = UNKNOWNS * len(self.members)
         grown = np.zeros((size, size))
@@ -102,6 +111,12 @@ class Window:
         if len(self.members) < 2:
             return 0
         damping, used = 1e-4, 0
+        self._unlike = set()
+        self._measured = {}
+        self._linear(range(len(self.members)))
+        self._sigmas = dict(self._measured)  # pairs in other light, or blurred, agree less, and say less
+        noise = {m.seq: m.noise[0] for m in self.members}
+        self._unlike = {(a, b) for (a, b), sigma in self._measured.items() if sigma > _UNLIKE * max(noise[a], noise[b])}
         system = self._linear(range(len(self.members)))
         for _ in range(_ITERATIONS):
             used += 1
@@ -150,19 +165,21 @@ class Window:
             weight = 1 / (1 + off * off * host.information / 5)  # a rim may have the depth of what is behind it
             point_normal, point_side = host.information * weight, host.information * weight * off
             cost += float(3 * np.log1p(off * off * host.information / 5).sum())
-            cross = np.zeros((len(off), size))
+            cross, residual = np.zeros((len(off), size)), np.empty(len(off))
             for t, target in enumerate(self.members):
-                if t == h:
+                if t == h or (host.seq, target.seq) in self._unlike:
                     continue
                 pose = self._relative(host, target)
                 adjoint = se3.adjoint(pose)
                 if self._photometric:
                     more, _ = window_kernels.pair_terms(
-                        target.view.gray[0], target.view.depth[0], host.ray, host.inverse_depth, host.value, pose,
-                        adjoint, target.view.camera[0].numbers, np.concatenate([host.light, target.light]), _SIGMA, h,
-                        t, normal, side, point_normal, point_side, cross,
+                        target.view.even[0], target.view.depth[0], host.ray, host.inverse_depth, host.value, pose,
+                        adjoint, target.view.camera[0].numbers, np.concatenate([host.light, target.light]),
+                        self._sigmas.get((host.seq, target.seq), _FIRST_SIGMA), h, t, normal, side, point_normal,
+                        point_side, cross, residual,
                     )  # fmt: skip
                     cost += more
+                    self._measured[host.seq, target.seq] = spread_of(residual, 1.0, _LEAST_SIGMA)
                 if self._planes > 0:
                     cost += self._surface(host, target, pose, adjoint, h, t, normal, side)
             points.append((point_normal, point_side, cross))
@@ -173,8 +190,8 @@ class Window:
                  side: Array) -> float:  # fmt: skip
         small, small_side = np.zeros((6, 6)), np.zeros(6)
         cost, _ = kernels.plane_terms(
-            target.view.depth[_PLANE_LEVEL], host.plane, pose, target.view.camera[_PLANE_LEVEL].numbers, 1.0,
-            self._planes, small, small_side, np.empty(len(host.plane)),
+            target.view.depth[_PLANE_LEVEL], host.plane, pose, target.view.camera[_PLANE_LEVEL].numbers,
+            max(host.noise[1], target.noise[1]),            self._planes, small, small_side, np.empty(len(host.plane)),
         )  # fmt: skip
         at, ah = slice(t * UNKNOWNS, t * UNKNOWNS + 6), slice(h * UNKNOWNS, h * UNKNOWNS + 6)
         mixed = -small @ adjoint
