@@ -44,12 +44,14 @@ class Alignment:
 def align(
     reference: Reference, view: View, pose: Array, brightness: Array, residual: Residual = "photometric",
     planes: float = 1.0, levels: tuple[int, ...] = tuple(reversed(range(LEVELS))),
-    iterations: tuple[int, ...] = ITERATIONS,
+    iterations: tuple[int, ...] = ITERATIONS, spread: Array | None = None,
 ) -> Alignment:  # fmt: skip
-    """Refine `pose` (4 x 4, view_from_reference) over `levels`. `planes`: weight of depth against image, 0 = none."""
+    """Refine `pose` (4 x 4, view_from_reference) over `levels`. `planes`: weight of depth against image, 0 = none;
+    `spread` (3,): what the residuals are taken to be at first; 0 or none = measured."""
     pose, brightness = pose.copy(), brightness.copy()
     steps, total, cost, seen = 0, 1.0, 0.0, 0
-    normal, spread = np.zeros((kernels.SIZE, kernels.SIZE)), np.zeros(3)
+    normal = np.zeros((kernels.SIZE, kernels.SIZE))
+    spread = np.zeros(3) if spread is None else spread.copy()
     residuals = plane_residuals = np.zeros(0)
     weights = np.array([float(residual != "distance"), planes, float(residual != "photometric")])
     for level in levels:
@@ -58,7 +60,8 @@ def align(
         far = view.distance[level] if weights[2] > 0 else _NO_FIELD
         residuals, plane_residuals = np.full(len(point), np.nan), np.full(len(plane), np.nan)
         numbers = (view.camera[level].numbers, view.camera[PLANE_LEVEL].numbers)
-        spread[2] = 0.0  # the pixels of a finer level are smaller
+        if level != levels[0]:
+            spread[2] = 0.0  # the pixels of a finer level are smaller
         cost, seen, used = _descend(
             (view.even[level], view.depth[level], view.depth[PLANE_LEVEL], far), (point, value, plane, edge), numbers,
             weights, pose, brightness, spread, iterations[level], normal, residuals, plane_residuals,

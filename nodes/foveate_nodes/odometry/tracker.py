@@ -13,12 +13,14 @@ from foveate_nodes.odometry import se3
 from foveate_nodes.odometry.agreement import Agreement, agreement
 from foveate_nodes.odometry.alignment import PLAIN, Alignment, Residual, align
 from foveate_nodes.odometry.features import Features, pose_between
+from foveate_nodes.odometry.pyramid import LEVELS
 from foveate_nodes.odometry.view import Reference, View
 from foveate_nodes.odometry.window import Window
 
 Array = NDArray[np.float64]
 _COARSE = 3
-_COARSE_STEPS = (0, 0, 0, 6)
+_COARSE_STEPS = 6
+_DOUBT, _DOUBT_PX = 2.0, 2.0  # times the last frame's noise, and pixels: what starting poses are held against
 _FLOW, _PARALLAX, _HIDDEN = 0.12, 0.06, 0.35  # of the image's width, the same, of the points: each makes a keyframe
 _KEPT = 40  # keyframes to find the way back to
 _WORSE = 2.0  # times the least residual against the keyframe: light or blur has changed (Engel et al. 2018, 3.1)
@@ -138,13 +140,15 @@ class Tracker:
         return transform(rotation_from(np.array([-dy / camera.fy, dx / camera.fx, 0.0])), np.zeros(3))
 
     def _aligned(self, reference: Reference, view: View, starts: list[Array], light: Array) -> Alignment:
-        rough = [
-            align(reference, view, start, light, self._residual, self._planes, (_COARSE,), _COARSE_STEPS)
-            for start in starts
-        ]
-        best = min(rough, key=lambda one: one.cost)
+        """From the best of `starts`: all are held against the same noise, and the two that fit best go on a little."""
+        noise = np.array([_DOUBT * self._noise[0], _DOUBT * self._noise[1], _DOUBT_PX])
+        coarse = (self._residual, self._planes, (_COARSE,))
+        rough = [align(reference, view, start, light, *coarse, (0,) * LEVELS, noise) for start in starts]
+        rough.sort(key=lambda one: one.cost)
+        near = [align(reference, view, one.pose, light, *coarse, (_COARSE_STEPS,) * LEVELS, noise) for one in rough[:2]]
+        best = min(near, key=lambda one: one.cost)
         found = align(reference, view, best.pose, best.brightness, self._residual, self._planes)
-        found.iterations += sum(one.iterations for one in rough)
+        found.iterations += sum(one.iterations for one in near)
         return found
 
     def _follow(self, view: View, seq: int, time_s: float) -> Tracked | None:

@@ -20,8 +20,8 @@ from foveate_nodes.odometry.view import Reference, View
 from foveate_nodes.odometry.window_kernels import UNKNOWNS
 
 Array = NDArray[np.float64]
-_POINTS = 600  # of a keyframe
-_ITERATIONS = 6
+_POINTS = 400  # of a keyframe
+_ITERATIONS = 5
 _FIRST_SIGMA, _LEAST_SIGMA = 8.0, 3.0  # grey levels, of a keyframe's pixel against another's
 _UNLIKE = 2.0  # times the residual of their own tracking: pairs that agree so badly are left out
 _GAIN_SIGMA, _OFFSET_SIGMA = 0.3, 8.0
