@@ -94,5 +94,6 @@ def _keyframe(frame: Frame, depth: DepthFrame, rgbd: Rgbd, key: Key) -> Keyframe
 
 def _edge_map(stamp: Stamp, key: Key) -> EdgeMap:
     pose, reference = key.world_from_camera, key.reference
-    point = reference.point_m[0] @ pose[:3, :3].T + pose[:3, 3]
-    return EdgeMap(stamp, point.astype(np.float32), reference.value[0].astype(np.uint8), key.seq)
+    known = reference.measured
+    point = reference.point_m[0][known] @ pose[:3, :3].T + pose[:3, 3]
+    return EdgeMap(stamp, point.astype(np.float32), reference.gray[known], key.seq)

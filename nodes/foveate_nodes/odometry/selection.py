@@ -15,6 +15,9 @@ _FEW = 0.5  # of the most: a patch with fewer edge pixels is filled up with thos
 _GRADIENT = 7.0  # grey levels a pixel above the patch's mean, for pixels that fill up (Engel et al. 2018, 3.1)
 _CORNER_CELL = 24  # pixels
 _CORNER_QUALITY = 0.01  # of the best corner
+_FAR, _LEAST_FAR_M = 1.5, 4.0  # times the farthest depth that was measured, and metres
+_FEW_KNOWN = 0.25  # of the edges' pixels
+_FAR_CELLS, _SPARSE = 16, 0.1  # a hole is large where in a square of a 16th of the width so few pixels have depth
 _JUMP = 0.03  # of the depth: more within a pixel is a rim
 
 
@@ -114,6 +117,27 @@ def _slope(gray: Any, x: int, y: int) -> float:
     dx = np.float32(gray[y, x + 1]) - np.float32(gray[y, x - 1])
     dy = np.float32(gray[y + 1, x]) - np.float32(gray[y - 1, x])
     return 0.5 * np.sqrt(dx * dx + dy * dy)
+
+
+def lacks_depth(depth: NDArray[np.float32], edge: NDArray[np.uint8]) -> bool:
+    """Whether so few edges have depth that the others are needed too (`with_far`)."""
+    known = depth[edge > 0] > 0
+    return bool(len(known) and known.mean() < _FEW_KNOWN)
+
+
+def with_far(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Depth (H x W) in which large holes are taken to be far.
+
+    A camera has no depth beyond its range, and what is within it may be what moves: the edges of the rest tell how the
+    camera turns. Where enough edges have depth, holes say nothing: a dark or shiny surface is near.
+    """
+    known = depth > 0
+    if not known.any():
+        return depth
+    far = np.float32(max(_FAR * float(np.percentile(depth[known], 95)), _LEAST_FAR_M))
+    side = max(depth.shape[1] // _FAR_CELLS, 3)
+    around = np.asarray(cv2.blur(known.astype(np.float32), (side, side)))
+    return np.where(known | (around > _SPARSE), depth, far).astype(np.float32)
 
 
 def surfaces(depth: NDArray[np.float32], camera: NDArray[np.float64], stride: int) -> NDArray[np.float64]:

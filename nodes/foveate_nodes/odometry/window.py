@@ -78,8 +78,8 @@ class Window:
             noise: tuple[float, float]) -> None:  # fmt: skip
         """Take in a keyframe. `light`: gain and offset against the newest one so far; `noise`: what its residuals were
         against it: of brightness, and of depth in units of its sigma."""
-        count = len(reference.point_m[0])
-        kept = np.arange(count)[:: max(1, -(-count // _POINTS))]
+        known = np.flatnonzero(reference.measured)
+        kept = known[:: max(1, -(-len(known) // _POINTS))]
         point = reference.point_m[0][kept]
         measured = 1.0 / point[:, 2]
         sigma = (0.0012 + 0.0019 * (point[:, 2] - 0.4) ** 2) * measured**2 * 2.0
