@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate_nodes.odometry.network_edges import NetworkEdges, thinned
+from foveate_nodes.odometry.network_edges import HIGH, LOW, NetworkEdges, thinned
 from foveate_nodes.odometry.selection import canny_edges
 from foveate_nodes.odometry.training_views import EdgeViews, Look, edge_views
 
@@ -103,7 +103,11 @@ def floating(weights: Path, folder: Path) -> Detector:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda gray: thinned(session.run(None, {"image": gray[None, None].astype(np.float32)})[0][0, 0], 0.5, 0.25)
+
+    def detect(gray: Gray) -> Gray:
+        return thinned(session.run(None, {"image": gray[None, None].astype(np.float32)})[0][0, 0], HIGH, LOW)
+
+    return detect
 
 
 def main() -> None:

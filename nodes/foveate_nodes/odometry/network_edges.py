@@ -16,7 +16,7 @@ from foveate_drivers.backends.base import Backend
 from foveate_nodes.models.manifest import Manifest
 
 _MULTIPLE = 8  # the network halves its input three times
-HIGH, LOW = 0.5, 0.25  # chances: a line has a pixel of at least the first, and none below the second
+HIGH, LOW = 0.4, 0.2  # chances: a line has a pixel of at least the first, and none below the second; best of six pairs
 _BEND = 0.03  # of the chance: a flatter crest is none
 
 
