@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate_calibration.rigid import vector_from
 from foveate_nodes.odometry.alignment import Alignment
 from foveate_nodes.odometry.view import Reference, View
 
@@ -17,6 +18,8 @@ _LEAST_SEEN = 0.12  # of the keyframe's points
 _LEAST_EDGE = 0.28  # beyond chance: right poses have 0.4 to 1, wrong ones -0.3 to 0.2
 _LEAST_PLANE, _PLANES, _PLANE_SIGMAS = 0.4, 200, 4.0
 _MOST_SIGMA_M, _MOST_SIGMA_RAD = 0.1, 0.1
+_SYSTEMATIC_RAD, _SYSTEMATIC_M = 1e-3, 1e-3  # between any two frames of a hand-held Kinect
+_OF_TURN, _OF_SHIFT, _ARM_M = 0.02, 0.03, 1.0  # of the turn, of the shift; and what a turn does to what is so far
 _CORRELATED = 30.0  # neighbouring residuals err together: so many count as one
 
 
@@ -50,7 +53,7 @@ def agreement(reference: Reference, view: View, found: Alignment) -> Agreement:
     edge = _hit(view, there[on_edge])
     plane = found.plane_residual[np.isfinite(found.plane_residual)]
     plane_share = float((np.abs(plane) * found.plane_sigma < _PLANE_SIGMAS).mean()) if len(plane) >= _PLANES else 1.0
-    covariance = covariance_of(found)
+    covariance = covariance_of(found) + _systematic(found.pose)
     overlap = count / max(len(point), 1)
     sigma_m, sigma_rad = sigmas(covariance)
     reason = ""
@@ -75,6 +78,14 @@ def covariance_of(found: Alignment) -> Array:
     if values[0] < 1e-9:
         return np.full((6, 6), np.inf)
     return np.asarray((vectors / values) @ vectors.T / np.outer(scale, scale))
+
+
+def _systematic(pose: Array) -> Array:
+    """6 x 6, of what no residual shows: depth and image that do not fit each other in place, time or focal length."""
+    turn, shift = float(np.linalg.norm(vector_from(pose[:3, :3]))), float(np.linalg.norm(pose[:3, 3]))
+    sigma_rad = _SYSTEMATIC_RAD + _OF_TURN * turn
+    sigma_m = _SYSTEMATIC_M + _OF_SHIFT * shift + _OF_TURN * turn * _ARM_M
+    return np.diag([sigma_rad**2] * 3 + [sigma_m**2] * 3)
 
 
 def sigmas(covariance: Array) -> tuple[float, float]:

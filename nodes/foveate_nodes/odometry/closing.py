@@ -38,6 +38,19 @@ class _Place:
     features: Features
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """All that the next keyframe's treatment depends on; none of it ever changes."""
+
+    places: list[_Place]
+    codes: NDArray[np.uint8]
+    graph: PoseGraph
+
+    def __deepcopy__(self, memo: object) -> State:
+        """Itself: there are megabytes in it, and nobody writes to them."""
+        return self
+
+
 class Closing:
     """Takes keyframes in their order, and says how the graph looks after each that closed a loop."""
 
@@ -46,8 +59,15 @@ class Closing:
         self._edges, self._planes, self._most = edges, planes, most
         self._places: list[_Place] = []
         self._codes = np.zeros((0, 500), np.uint8)
-        self._latest: View | None = None
         self.graph = PoseGraph()
+
+    def state(self) -> State:
+        """What `resume` needs to go on from here."""
+        return State(self._places, self._codes, self.graph.copy())
+
+    def resume(self, state: State) -> None:
+        """Go on from a state."""
+        self._places, self._codes, self.graph = state.places, state.codes, state.graph.copy()
 
     def step(self, key: messages.Keyframe) -> messages.PoseGraph | None:
         """The graph where this keyframe closed a loop, else None."""

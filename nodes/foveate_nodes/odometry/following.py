@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foveate.messages import CameraInfo, DepthFrame, Frame, Message, Stamp
 from foveate_nodes.odometry.agreement import sigmas
@@ -17,6 +19,30 @@ from foveate_nodes.odometry.tracker import Key, Tracked, Tracker
 from foveate_nodes.odometry.view import EdgeDetector, View
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pair:
+    """A frame with its depth, as they were tracked."""
+
+    stamp: Stamp
+    image: NDArray[np.uint8]
+    units: NDArray[np.uint16]  # of depth, where the image's pixels are
+    scale_m: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """All that the next step depends on; none of it ever changes."""
+
+    tracker: Tracker
+    rgbd: Rgbd | None
+    pair: _Pair | None
+    last_ns: int | None
+
+    def __deepcopy__(self, memo: object) -> State:
+        """Itself: there are megabytes in it, and nobody writes to them."""
+        return self
+
+
 class Following:
     """Follows one camera from pair to pair."""
 
@@ -25,8 +51,17 @@ class Following:
         self._tracker = Tracker(**options)
         self._edges = edges
         self._rgbd: Rgbd | None = None
-        self._pair: tuple[Frame, DepthFrame] | None = None  # the last that was tracked
+        self._pair: _Pair | None = None  # the last that was tracked
         self._last_ns: int | None = None
+
+    def state(self) -> State:
+        """What `resume` needs to go on from here."""
+        return State(self._tracker.copy(), self._rgbd, self._pair, self._last_ns)
+
+    def resume(self, state: State) -> None:
+        """Go on from a state."""
+        self._tracker, self._rgbd = state.tracker.copy(), state.rgbd
+        self._pair, self._last_ns = state.pair, state.last_ns
 
     def step(self, frame: Frame, depth: DepthFrame, info: CameraInfo) -> dict[str, Message]:
         """What one frame says. Raises OdometryError."""
@@ -39,20 +74,22 @@ class Following:
             raise OdometryError(
                 f"the camera's matrix or size changed at {t_ns / 1e9:.3f} s; odometry follows one camera: start it anew"
             )
-        image, units = rgbd.image(frame), rgbd.depth(depth)
+        lag_s = (depth.stamp.t_ns - t_ns) / 1e9
+        pair = _Pair(frame.stamp, rgbd.image(frame), rgbd.depth(depth, self._tracker.turn(lag_s)), depth.scale_m)
         self._last_ns = t_ns
-        view = View(gray_of(image, frame.encoding), units * np.float32(depth.scale_m), rgbd.matrix, self._edges)
+        view = View(
+            gray_of(pair.image, frame.encoding), pair.units * np.float32(pair.scale_m), rgbd.matrix, self._edges
+        )
         found = self._tracker.track(view, frame.seq, t_ns / 1e9)
         out: dict[str, Message] = {"tracking": _tracking(frame, found)}
         if found.world_from_camera is not None:
             out["pose"] = _pose(frame, found)
         if found.new_key is not None:
-            mine = found.new_key.seq == frame.seq
-            its = (frame, depth) if mine or self._pair is None else self._pair
-            out["keyframe"] = _keyframe(its[0], its[1], rgbd, found.new_key)
-            out["edge_map"] = _edge_map(its[0].stamp, found.new_key)
+            its = pair if found.new_key.seq == frame.seq or self._pair is None else self._pair
+            out["keyframe"] = _keyframe(its, rgbd, found.new_key)
+            out["edge_map"] = _edge_map(its.stamp, found.new_key)
         if found.world_from_camera is not None:
-            self._pair = (frame, depth)
+            self._pair = pair
         return out
 
 
@@ -84,11 +121,11 @@ def _lost(frame: Frame, reason: str) -> Tracking:
     return Tracking(frame.stamp, "lost", reason, frame.seq, -1, 0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf, np.inf, 0, 0)
 
 
-def _keyframe(frame: Frame, depth: DepthFrame, rgbd: Rgbd, key: Key) -> Keyframe:
+def _keyframe(pair: _Pair, rgbd: Rgbd, key: Key) -> Keyframe:
     pose = key.world_from_camera
     return Keyframe(
-        frame.stamp, rgbd.image(frame), rgbd.depth(depth), depth.scale_m, rgbd.matrix,
-        pose[:3, 3].copy(), orientation_of(pose[:3, :3]), key.covariance, key.seq, key.before,
+        pair.stamp, pair.image, pair.units, pair.scale_m, rgbd.matrix, pose[:3, 3].copy(),
+        orientation_of(pose[:3, :3]), key.covariance, key.seq, key.before,
     )  # fmt: skip
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
 from foveate.catalog import optional
 from foveate.node import Node
 from foveate_nodes.odometry.messages import Keyframe, PoseGraph
+
+if TYPE_CHECKING:
+    from foveate_nodes.odometry.closing import State
 
 
 class LoopClosure(Node):
@@ -20,7 +23,7 @@ class LoopClosure(Node):
         graph: PoseGraph
 
     def __init__(
-        self, *, planes: Annotated[float, Ge(0), Le(10)] = 0.05, most: Annotated[int, Ge(10), Le(10_000)] = 500
+        self, *, planes: Annotated[float, Ge(0), Le(10)] = 0.5, most: Annotated[int, Ge(10), Le(10_000)] = 500
     ) -> None:
         """`planes`: weight of depth against image where two keyframes are compared; `most`: keyframes that are looked
         at: half a megabyte each. The poses of older ones are corrected all the same."""
@@ -33,6 +36,12 @@ class LoopClosure(Node):
         from foveate_nodes.odometry.selection import canny_edges
 
         self._closing = Closing(canny_edges, self._planes, self._most)
+
+    def state_dict(self) -> State:
+        return self._closing.state()
+
+    def load_state_dict(self, state: State) -> None:
+        self._closing.resume(state)
 
     def step(self, keyframe: Keyframe) -> PoseGraph | None:
         return self._closing.step(keyframe)

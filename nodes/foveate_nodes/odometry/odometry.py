@@ -16,6 +16,7 @@ from foveate_nodes.odometry.errors import OdometryError
 from foveate_nodes.odometry.messages import EdgeMap, Keyframe, PoseEstimate, Tracking
 
 if TYPE_CHECKING:
+    from foveate_nodes.odometry.following import State
     from foveate_nodes.odometry.view import EdgeDetector
 
 
@@ -35,13 +36,13 @@ class Odometry(Node):
 
     def __init__(
         self, *, edges: Literal["canny", "network"] = "canny", model: Path | None = None,
-        residual: Literal["photometric", "distance"] = "photometric", corners: bool = True,
-        planes: Annotated[float, Ge(0), Le(10)] = 0.05, window: Annotated[int, Ge(0), Le(12)] = 6,
+        residual: Literal["photometric", "distance", "both"] = "photometric", corners: bool = True,
+        planes: Annotated[float, Ge(0), Le(10)] = 0.5, window: Annotated[int, Ge(0), Le(12)] = 6,
         window_planes: Annotated[float, Ge(0), Le(10)] = 0.05, patience: Annotated[float, Unit("s"), Gt(0)] = 2.0,
         threads: Annotated[int, Ge(1), Le(64)] = 1,
     ) -> None:  # fmt: skip
-        """`edges`: Canny's with Otsu's thresholds, or those of the network in `model`; `residual`: brightness, or
-        distance to the nearest edge; `planes`: weight of surfaces against it (0 = none), `window_planes` the same
+        """`edges`: Canny's with Otsu's thresholds, or those of the network in `model`; `residual`: brightness,
+        distance to the nearest edge, or both; `planes`: weight of surfaces against it, 0 = none; `window_planes` the same
         between keyframes; `window`: keyframes that are optimised together (0 = none); `patience`: after so long
         without a way back it begins anew; `threads`: of the network."""
         self._options: dict[str, Any] = {
@@ -63,6 +64,12 @@ class Odometry(Node):
         from foveate_nodes.odometry.following import Following
 
         self._following = Following(self._options, edges)
+
+    def state_dict(self) -> State:
+        return self._following.state()
+
+    def load_state_dict(self, state: State) -> None:
+        self._following.resume(state)
 
     def step(self, frame: Frame, depth: DepthFrame, info: CameraInfo) -> dict[str, Message]:
         return self._following.step(frame, depth, info)

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from foveate.catalog import optional
 from foveate_calibration.rigid import invert
+from foveate_nodes.odometry.se3 import logarithm
 
 Array = NDArray[np.float64]
-_LEAST_SIGMA = np.array([1e-3] * 3 + [2e-3] * 3)  # rad and m of one step: errors that the noise's covariance has not
 _UNSEEN_SIGMA = np.array([0.5] * 3 + [1.0] * 3)  # of a step that was not seen: after a loss
 _CAUCHY = 1.0  # sigmas of a loop's residual from which it is believed less
 _ITERATIONS = 30
+_WRONG = 12.0  # sigmas by which a loop is missed that was none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +37,12 @@ class PoseGraph:
         self.poses: dict[int, Array] = {}
         self.ties: list[Tie] = []
         self._given: dict[int, Array] = {}  # as odometry had them
+
+    def copy(self) -> PoseGraph:
+        """One that goes on from here."""
+        other = PoseGraph()
+        other.poses, other.ties, other._given = dict(self.poses), list(self.ties), dict(self._given)
+        return other
 
     @property
     def loops(self) -> list[tuple[int, int]]:
@@ -62,7 +69,25 @@ class PoseGraph:
         self.ties.append(Tie(one, other, pose, _sound(covariance), loop=True))
 
     def optimise(self) -> None:
-        """Move all poses but the first to where their ties agree best. Raises BackendMissing."""
+        """Move all poses but the first to where their ties agree best; a loop that all others contradict is forgotten.
+
+        Raises BackendMissing.
+        """
+        self._solve()
+        while True:
+            worst = max((tie for tie in self.ties if tie.loop), key=self._off, default=None)
+            if worst is None or self._off(worst) < _WRONG:
+                return
+            self.ties.remove(worst)
+            self._solve()
+
+    def _off(self, tie: Tie) -> float:
+        """By how many sigmas a tie is missed."""
+        between = invert(self.poses[tie.one]) @ self.poses[tie.other]
+        error = logarithm(invert(tie.pose) @ between)
+        return float(np.sqrt(error @ np.linalg.solve(tie.covariance, error)))
+
+    def _solve(self) -> None:
         gtsam: Any = optional("gtsam", "loop closure", "slam")
         graph, start = gtsam.NonlinearFactorGraph(), gtsam.Values()
         first = next(iter(self.poses))
@@ -83,7 +108,7 @@ class PoseGraph:
 
 
 def _sound(covariance: Array) -> Array:
-    """With what a step is never better than; of a step that was not seen, what may have happened."""
+    """Of a step that was not seen: what may have happened."""
     if not np.isfinite(covariance).all():
         return np.diag(_UNSEEN_SIGMA**2)
-    return covariance + np.diag(_LEAST_SIGMA**2)
+    return covariance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import cv2
@@ -21,10 +22,11 @@ Array = NDArray[np.float64]
 _COARSE = 3
 _COARSE_STEPS = 6
 _DOUBT, _DOUBT_PX = 2.0, 2.0  # times the last frame's noise, and pixels: what starting poses are held against
-_FLOW, _PARALLAX, _HIDDEN = 0.12, 0.06, 0.35  # of the image's width, the same, of the points: each makes a keyframe
+_FLOW, _PARALLAX, _HIDDEN = 0.18, 0.09, 0.5  # of the image's width, the same, of the points: each makes a keyframe
 _KEPT = 40  # keyframes to find the way back to
 _WORSE = 2.0  # times the least residual against the keyframe: light or blur has changed (Engel et al. 2018, 3.1)
 _LEAST_POINTS = 200  # of a keyframe
+_STILL_RAD = 1e-3  # half a pixel of most cameras
 _LEAST_RESPONSE = 0.05  # of a phase correlation that says something
 
 
@@ -78,6 +80,18 @@ class Tracker:
         self._sharp = np.inf  # the least residual against the keyframe
         self._noise = (4.0, 1.0)  # residuals of the last frame: of brightness, and of depth in its own sigma
         self._spread = np.zeros((6, 6))  # covariance of the last frame that was tracked
+
+    def copy(self) -> Tracker:
+        """One that goes on from here; what is copied never changes."""
+        other = copy.copy(self)
+        other._window = None if self._window is None else self._window.copy()
+        return other
+
+    def turn(self, lag_s: float) -> Array | None:
+        """How the camera turns (3 x 3: then_from_now) in `lag_s` at its last speed; None where that moves no pixel."""
+        if self._lost_s is not None or np.linalg.norm(self._speed[:3]) * abs(lag_s) < _STILL_RAD:
+            return None
+        return rotation_from(self._speed[:3] * lag_s)
 
     def track(self, view: View, seq: int, time_s: float) -> Tracked:
         """The next frame; times grow."""

@@ -7,6 +7,7 @@ that leaves is marginalised: what was known of it becomes a prior of those that 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,13 @@ class Window:
         self._prior = np.zeros((0, 0))
         self._prior_side = np.zeros(0)
         self._prior_at: list[tuple[Array, Array]] = []  # poses and lights that the prior was linearised at
+
+    def copy(self) -> Window:
+        """One that goes on from here; arrays are replaced, never written to."""
+        other = copy.copy(self)
+        other.members = [copy.copy(member) for member in self.members]
+        other._prior_at = list(self._prior_at)
+        return other
 
     def restart(self) -> None:
         """Forget all."""
