@@ -42,7 +42,7 @@ class Odometry(Node):
         threads: Annotated[int, Ge(1), Le(64)] = 1,
     ) -> None:  # fmt: skip
         """`edges`: Canny's with Otsu's thresholds, or those of the network in `model`; `residual`: brightness,
-        distance to the nearest edge, or both; `planes`: weight of surfaces against it, 0 = none; `window_planes` the same
+        distance to the nearest edge, or both; `planes`: weight of surfaces against it, 0 = none; `window_planes`: that
         between keyframes; `window`: keyframes that are optimised together (0 = none); `patience`: after so long
         without a way back it begins anew; `threads`: of the network."""
         self._options: dict[str, Any] = {

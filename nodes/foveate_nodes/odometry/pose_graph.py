@@ -64,9 +64,9 @@ class PoseGraph:
         self.ties.append(Tie(before, number, step, _sound(covariance), loop=False))
         self.poses[number] = self.poses[before] @ step
 
-    def close(self, one: int, other: int, pose: Array, covariance: Array) -> None:
-        """A loop: `pose` is one_from_other (4 x 4)."""
-        self.ties.append(Tie(one, other, pose, _sound(covariance), loop=True))
+    def given(self, one: int, other: int) -> Array:
+        """one_from_other (4 x 4), as odometry had it."""
+        return invert(self._given[one]) @ self._given[other]
 
     def optimise(self) -> None:
         """Move all poses but the first to where their ties agree best; a loop that all others contradict is forgotten.
