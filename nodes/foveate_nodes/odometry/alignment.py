@@ -22,6 +22,7 @@ _ENOUGH = 1e-3  # of the cost: who gains less has arrived
 _FAILURES = 5  # in a row, that end a level
 _GAIN_SIGMA, _OFFSET_SIGMA = 0.4, 8.0
 PLAIN = np.array([1.0, MIDDLE])  # gain and offset of the same light
+_ANY = np.full(3, np.inf)
 _NO_FIELD = np.zeros((1, 1), np.float32)
 
 
@@ -45,9 +46,11 @@ def align(
     reference: Reference, view: View, pose: Array, brightness: Array, residual: Residual = "photometric",
     planes: float = 1.0, levels: tuple[int, ...] = tuple(reversed(range(LEVELS))),
     iterations: tuple[int, ...] = ITERATIONS, spread: Array | None = None,
+    ceiling: Array = _ANY,
 ) -> Alignment:  # fmt: skip
     """Refine `pose` (4 x 4, view_from_reference) over `levels`. `planes`: weight of depth against image, 0 = none;
-    `spread` (3,): what the residuals are taken to be at first; 0 or none = measured."""
+    `spread` (3,): what the residuals are taken to be at first; 0 or none = measured; `ceiling` (3,): they are
+    never taken to be more: where most of the view moves by itself, the rest still counts."""
     pose, brightness = pose.copy(), brightness.copy()
     steps, total, cost, seen = 0, 1.0, 0.0, 0
     normal = np.zeros((kernels.SIZE, kernels.SIZE))
@@ -64,7 +67,7 @@ def align(
             spread[2] = 0.0  # the pixels of a finer level are smaller
         cost, seen, used = _descend(
             (view.even[level], view.depth[level], view.depth[PLANE_LEVEL], far), (point, value, plane, edge), numbers,
-            weights, pose, brightness, spread, iterations[level], normal, residuals, plane_residuals,
+            weights, pose, brightness, spread, ceiling, iterations[level], normal, residuals, plane_residuals,
             np.full(len(edge), np.nan),
         )  # fmt: skip
         steps += used
@@ -83,11 +86,11 @@ def spread_of(residual: Any, unit: float, least: float) -> float:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _measure(into: Any, spread: Any, which: Any) -> None:
+def _measure(into: Any, spread: Any, which: Any, ceiling: Any) -> None:
     """Standard deviations of the residuals; those of depth are in units of the one before."""
     for k in range(3):
         if which[k]:
-            spread[k] = spread_of(into[k], spread[k] if k == 1 else 1.0, _LEAST_SIGMA[k])
+            spread[k] = min(spread_of(into[k], spread[k] if k == 1 else 1.0, _LEAST_SIGMA[k]), ceiling[k])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -143,6 +146,7 @@ def _descend(
     pose: Any,
     brightness: Any,
     spread: Any,
+    ceiling: Any,
     most: int,
     normal: Any,
     residual: Any,
@@ -159,7 +163,7 @@ def _descend(
         unknown = spread == 0
         spread[unknown] = _LEAST_SIGMA[unknown]
         _linear(*what, pose, brightness, spread, normal, side, into)
-        _measure(into, spread, unknown)
+        _measure(into, spread, unknown, ceiling)
     cost, seen = _linear(*what, pose, brightness, spread, normal, side, into)
     damping, failures, used, stale = 0.0, 0, 0, False
     while used < most and failures <= _FAILURES:
@@ -183,5 +187,5 @@ def _descend(
             break
     if stale:  # the residuals are those of a step that was not taken
         cost, seen = _linear(*what, pose, brightness, spread, normal, side, into)
-    _measure(into, spread, spread > 0)
+    _measure(into, spread, spread > 0, ceiling)
     return cost, seen, used

@@ -21,7 +21,8 @@ from foveate_nodes.odometry.window import Window
 Array = NDArray[np.float64]
 _COARSE = 3
 _COARSE_STEPS = 6
-_DOUBT, _DOUBT_PX = 2.0, 2.0  # times the last frame's noise, and pixels: what starting poses are held against
+_MOST_DOUBT = 1.7  # times the last noise: what the residuals are taken to be at most
+_DOUBT, _DOUBT_PX = 1.5, 2.0  # times the last frame's noise, and pixels: what starting poses are held against
 _FLOW, _PARALLAX, _HIDDEN = 0.18, 0.09, 0.5  # of the image's width, the same, of the points: each makes a keyframe
 _KEPT = 40  # keyframes to find the way back to
 _WORSE = 2.0  # times the least residual against the keyframe: light or blur has changed (Engel et al. 2018, 3.1)
@@ -161,7 +162,8 @@ class Tracker:
         rough.sort(key=lambda one: one.cost)
         near = [align(reference, view, one.pose, light, *coarse, (_COARSE_STEPS,) * LEVELS, noise) for one in rough[:2]]
         best = min(near, key=lambda one: one.cost)
-        found = align(reference, view, best.pose, best.brightness, self._residual, self._planes)
+        ceiling = np.array([_MOST_DOUBT * max(self._noise[0], 3.0), _MOST_DOUBT * max(self._noise[1], 0.7), np.inf])
+        found = align(reference, view, best.pose, best.brightness, self._residual, self._planes, ceiling=ceiling)
         found.iterations += sum(one.iterations for one in near)
         return found
 
