@@ -12,7 +12,14 @@ from __future__ import annotations
 FARTHEST_M = 5.0  # what the sensors of the sequences measure; the peers' own defaults are 3 to 4 m, short for a room
 
 MODULES = {
-    "ours": ("foveate", "foveate_frames", "foveate_distance"),
+    "ours": (
+        "foveate",
+        "foveate_frames",
+        "foveate_loops",
+        "foveate_both",
+        "foveate_distance",
+        "foveate_network",
+    ),  # fmt: skip
     "orb_pnp": ("orb_pnp",),
     "direct": ("dense_direct", "dense_direct_far", "canny_edge_direct"),
     "opencv_odometry": ("opencv_rgbd", "opencv_rgb", "opencv_depth"),

@@ -23,7 +23,6 @@ _EXAMPLES = """examples:
   foveate list nodes                             ports, parameters, units
   foveate replay logs/*/run.mcap                 feed a recording back into its graph
   foveate replay logs/*/run.mcap --verify        prove that it gives the same bytes
-  foveate log info logs/*/run.mcap
   foveate devices test gige:127.0.0.1            does the camera keep a camera's promises?
   foveate why aim                                what a node of a live run waits for
 """
@@ -31,8 +30,9 @@ _EXTENSIONS = {  # what comes with foveate, but not from this package; an entry 
     "calibrate": "cameras, mirrors, lasers and whole rigs, from images or recordings of a board, with a report",
     "devices": "what is connected or emulated, its settings and a test grab; conformance of your own device",
     "emulate": "devices on real wires with no hardware: mirrors, cameras, lasers, event streams, a whole rig",
+    "evaluate": "trajectories against the truth: absolute and relative errors, by TUM's conventions, with plots",
     "log": "look inside recordings, compare, cut, mend and trade them",
-    "train": "train the networks of the wide-area search",
+    "train": "train the networks: detector and regions of the wide-area search, edges of odometry",
     "turntable": "the geometry of a turntable scan, from pictures of its markers and of the stripe",
 }
 

@@ -139,20 +139,9 @@ def _linear(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _descend(
-    target: Any,
-    source: Any,
-    numbers: Any,
-    weights: Any,
-    pose: Any,
-    brightness: Any,
-    spread: Any,
-    ceiling: Any,
-    most: int,
-    normal: Any,
-    residual: Any,
-    plane_residual: Any,
-    edge_residual: Any,
-) -> Any:
+    target: Any, source: Any, numbers: Any, weights: Any, pose: Any, brightness: Any, spread: Any, ceiling: Any,
+    most: int, normal: Any, residual: Any, plane_residual: Any, edge_residual: Any
+) -> Any:  # fmt: skip
     """One level: changes pose, brightness, spread, the normal equations and the residuals. Returns (cost, points in
     view, steps)."""
     side, step = np.zeros(kernels.SIZE), np.zeros(kernels.SIZE)

@@ -62,7 +62,7 @@ class Tracker:
     """Follows one camera. Poses are world_from_camera; the world is where the first keyframe was."""
 
     def __init__(
-        self, *, residual: Residual = "photometric", planes: float = 0.05, use_corners: bool = True, window: int = 6,
+        self, *, residual: Residual = "photometric", planes: float = 0.5, use_corners: bool = True, window: int = 6,
         window_planes: float = 0.05, patience_s: float = 2.0,
     ) -> None:  # fmt: skip
         """`planes`, `window_planes`: weight of depth against image in a frame and in the window of `window` keyframes
