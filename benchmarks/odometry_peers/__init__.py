@@ -19,7 +19,7 @@ MODULES = {
         "foveate_both",
         "foveate_distance",
         "foveate_network",
-    ),  # fmt: skip
+    ),
     "orb_pnp": ("orb_pnp",),
     "direct": ("dense_direct", "dense_direct_far", "canny_edge_direct"),
     "opencv_odometry": ("opencv_rgbd", "opencv_rgb", "opencv_depth"),

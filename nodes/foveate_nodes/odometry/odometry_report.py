@@ -136,7 +136,7 @@ def _quality(run: Followed) -> str:
         (charts.over_time(time_s, [(of("flow_px"), blue)], "flow, px", spans),
          "How far points have moved since the keyframe."),
         (charts.over_time(time_s, [(of("sigma_m", 1e3), blue)], "sigma, mm", spans),
-         "Standard deviation of the position since the keyframe, of noise alone."),
+         "Standard deviation of the position since the keyframe."),
     ]  # fmt: skip
     listing = "".join(f"<li>{a:.2f} to {b:.2f} s: {html.escape(why)}</li>" for a, b, why in spans[:_MOST_ROWS])
     more = f"<li>and {len(spans) - _MOST_ROWS} more</li>" if len(spans) > _MOST_ROWS else ""
