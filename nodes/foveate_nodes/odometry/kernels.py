@@ -15,6 +15,7 @@ import numpy as np
 SIZE = 8  # unknowns: turn, shift, gain, offset
 BEND = 1.0 / 6
 _NEAR_M = 0.05
+_APART_M, _APART = 0.1, 0.1  # metres, and of the depth: points farther apart are not of one surface
 HIDDEN = 0.08  # of the depth: a point so far behind what the target sees there is hidden
 OUT_COST = 0.5 / (1 + BEND)  # what a point out of view adds: that of one sigma
 
@@ -120,15 +121,14 @@ def plane_terms(
         if column < 0 or row < 0 or column >= width or row >= height:
             continue
         qz = depth[row, column]
-        if qz <= 0 or abs(qz - z) > 0.1 + 0.1 * z:
+        if qz <= 0 or abs(qz - z) > _APART_M + _APART * z:
             continue
         qx, qy = (column - cx) / fx * qz, (row - cy) / fy * qz
         a, b, c = point[i, 3], point[i, 4], point[i, 5]
         nx = pose[0, 0] * a + pose[0, 1] * b + pose[0, 2] * c
         ny = pose[1, 0] * a + pose[1, 1] * b + pose[1, 2] * c
         nz = pose[2, 0] * a + pose[2, 1] * b + pose[2, 2] * c
-        sigma = scale * depth_sigma(z)
-        inverse = 1.0 / sigma
+        inverse = 1.0 / (scale * depth_sigma(z))
         r = (nx * (x - qx) + ny * (y - qy) + nz * (z - qz)) * inverse
         residual[i] = r
         seen += 1
