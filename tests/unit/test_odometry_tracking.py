@@ -120,7 +120,6 @@ DISTURBED: dict[str, Callable[[int, Shot], Shot]] = {
     "infinite depth": lambda k, s: (s[0], np.full_like(s[1], np.inf), s[2]),
     "another room": lambda k, s: (*another(k), None),
     "noise": lambda k, s: (noise(s[0].shape, k), s[1], s[2]),
-    "noise without depth": lambda k, s: (noise(s[0].shape, k), np.zeros_like(s[1]), s[2]),
     "frozen": lambda k, s: shots()[BAD[0] - 1],
     "upside down": lambda k, s: upside_down(s),
     "backwards": lambda k, s: shots()[BAD[-1] - (k - BAD[0])],
@@ -149,7 +148,6 @@ def elsewhere(k: int) -> tuple[Array, Array]:
 
 SEEN_AS_LOST = {"blank", "black", "saturated", "another room", "carried off", "mirrored", "noise"}
 KNOWN = {  # what the estimator gets wrong
-    "noise without depth": "where nearly every pixel is near an edge, all edges agree: 26 cm off, and sure of 1 cm",
     "half covered by something with texture": "a keyframe that is made then follows what covers it: 6 cm off, for good",
     "depth a sixth too far": "the way back is sought at the keyframe of wrong depth alone: lost until patience ends",
 }

@@ -20,6 +20,7 @@ _LEAST_PLANE, _PLANES, _PLANE_SIGMAS = 0.4, 200, 4.0
 _MOST_SIGMA_M, _MOST_SIGMA_RAD = 0.1, 0.1
 _SYSTEMATIC_RAD, _SYSTEMATIC_M = 1e-3, 1e-3  # between any two frames of a hand-held Kinect
 _OF_TURN, _OF_SHIFT, _ARM_M = 0.02, 0.03, 1.0  # of the turn, of the shift; and what a turn does to what is so far
+_CROWDED = 0.85  # share of the image that is near an edge, from where on edges tell nothing
 _CORRELATED = 30.0  # neighbouring residuals err together: so many count as one
 
 
@@ -110,5 +111,7 @@ def _hit(view: View, pixel: Array) -> float:
         return 0.0
     near = view.distance[0] <= _WITHIN_PX
     chance = float(near.mean())
+    if chance > _CROWDED:
+        return 0.0
     column, row = np.rint(pixel).astype(int).T
     return float((near[row, column].mean() - chance) / max(1 - chance, 1e-6))

@@ -190,8 +190,8 @@ def moved(pose: Any, step: Any, out: Any) -> None:
     wx, wy, wz = step[0], step[1], step[2]
     square = wx * wx + wy * wy + wz * wz
     angle = np.sqrt(square)
-    if angle < 1e-6:
-        s, c, d = 1.0, 0.5, 1.0 / 6
+    if angle < 1e-2:  # by series: the differences below cancel
+        s, c, d = 1 - square / 6, 0.5 - square / 24, 1.0 / 6 - square / 120
     else:
         s, c, d = np.sin(angle) / angle, (1 - np.cos(angle)) / square, (angle - np.sin(angle)) / (square * angle)
     cross = np.array([[0.0, -wz, wy], [wz, 0.0, -wx], [-wy, wx, 0.0]])

@@ -14,7 +14,7 @@ from foveate_nodes.odometry.se3 import logarithm
 
 Array = NDArray[np.float64]
 _UNSEEN_SIGMA = np.array([0.5] * 3 + [1.0] * 3)  # of a step that was not seen: after a loss
-_CAUCHY = 1.0  # sigmas of a loop's residual from which it is believed less
+_HUBER = 1.0  # sigmas of a loop's residual from which it pulls no harder: convex, so drift hides no right loop
 _ITERATIONS = 30
 _WRONG = 12.0  # sigmas by which a loop is missed that was none
 
@@ -95,11 +95,11 @@ class PoseGraph:
             start.insert(number, gtsam.Pose3(pose))
         held = gtsam.noiseModel.Diagonal.Sigmas(np.full(6, 1e-6))
         graph.add(gtsam.PriorFactorPose3(first, gtsam.Pose3(self.poses[first]), held))
-        cauchy = gtsam.noiseModel.mEstimator.Cauchy.Create(_CAUCHY)
+        huber = gtsam.noiseModel.mEstimator.Huber.Create(_HUBER)
         for tie in self.ties:
             noise: Any = gtsam.noiseModel.Gaussian.Covariance(tie.covariance)
             if tie.loop:
-                noise = gtsam.noiseModel.Robust.Create(cauchy, noise)
+                noise = gtsam.noiseModel.Robust.Create(huber, noise)
             graph.add(gtsam.BetweenFactorPose3(tie.one, tie.other, gtsam.Pose3(tie.pose), noise))
         settings = gtsam.LevenbergMarquardtParams()
         settings.setMaxIterations(_ITERATIONS)

@@ -8,33 +8,30 @@ from numpy.typing import NDArray
 from foveate_calibration.rigid import rotation_from, skew, transform, vector_from
 
 Array = NDArray[np.float64]
+_SMALL = 1e-2  # rad: below, the next term of the series is smaller than what cancels
 
 
 def exponential(step: Array) -> Array:
     """The motion (4 x 4) that goes on for one unit of time at the twist `step` (6,)."""
     turn, shift = step[:3], step[3:]
-    angle = float(np.linalg.norm(turn))
-    crossed = skew(turn)
-    if angle < 1e-6:
-        left = np.eye(3) + crossed / 2
+    angle, crossed = float(np.linalg.norm(turn)), skew(turn)
+    if angle < _SMALL:
+        first, second = 1 / 2 - angle**2 / 24, 1 / 6 - angle**2 / 120
     else:
-        left = (
-            np.eye(3) + (1 - np.cos(angle)) / angle**2 * crossed
-            + (angle - np.sin(angle)) / angle**3 * crossed @ crossed
-        )  # fmt: skip
+        first, second = (1 - np.cos(angle)) / angle**2, (angle - np.sin(angle)) / angle**3
+    left = np.eye(3) + first * crossed + second * crossed @ crossed
     return transform(rotation_from(turn), left @ shift)
 
 
 def logarithm(motion: Array) -> Array:
     """The twist (6,) of a motion (4 x 4), the inverse of `exponential` for turns below half a circle."""
     turn = vector_from(motion[:3, :3])
-    angle = float(np.linalg.norm(turn))
-    crossed = skew(turn)
-    if angle < 1e-6:
-        inverse = np.eye(3) - crossed / 2
+    angle, crossed = float(np.linalg.norm(turn)), skew(turn)
+    if angle < _SMALL:
+        share = 1 / 12 + angle**2 / 720
     else:
         share = (1 - angle * np.sin(angle) / (2 * (1 - np.cos(angle)))) / angle**2
-        inverse = np.eye(3) - crossed / 2 + share * crossed @ crossed
+    inverse = np.eye(3) - crossed / 2 + share * crossed @ crossed
     return np.concatenate([turn, inverse @ motion[:3, 3]])
 
 

@@ -13,6 +13,20 @@ from foveate_nodes.odometry.pyramid import MIDDLE
 UNKNOWNS = 8  # of a keyframe: turn, shift, logarithm of gain, offset
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _add(jt: Any, jh: Any, w: float, r: float, t: int, h: int, normal: Any, side: Any) -> None:
+    """One residual's part in the equations of target `t` and host `h` (their first rows)."""
+    for a in range(UNKNOWNS):
+        wt, wh = w * jt[a], w * jh[a]
+        side[t + a] += wt * r
+        side[h + a] += wh * r
+        for b in range(UNKNOWNS):
+            normal[t + a, t + b] += wt * jt[b]
+            normal[h + a, h + b] += wh * jh[b]
+            normal[t + a, h + b] += wt * jh[b]
+            normal[h + a, t + b] += wh * jt[b]
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def pair_terms(
     image: Any, depth: Any, ray: Any, inverse_depth: Any, value: Any, pose: Any, adjoint: Any, camera: Any, light: Any,
@@ -22,67 +36,45 @@ def pair_terms(
     """Add what points of one keyframe (`ray` N x 3 with z = 1) say in the image of another.
 
     `pose`: target_from_host (4 x 4), `adjoint`: its 6 x 6; `light`: log gain and offset of the host, then the target.
-    Adds to `normal` (8K x 8K, upper triangle of blocks is not used: it is full) and `side`, and for each point to
-    `point_normal`, `point_side` (N) and `cross` (N x 8K), and writes `residual` (N; NaN where not in view). Returns
-    (cost, points in view).
+    Adds to `normal` (8K x 8K) and `side`, and for each point to `point_normal`, `point_side` (N) and `cross` (N x 8K),
+    and writes `residual` (N; NaN where not in view). Returns (cost, points in view).
     """
     height, width = image.shape
-    fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
-    ratio = np.exp(light[2] - light[0])
-    h, t = host * UNKNOWNS, target * UNKNOWNS
-    cost, seen = 0.0, 0
-    j, jh, jt = np.zeros(6), np.zeros(UNKNOWNS), np.zeros(UNKNOWNS)
+    ratio, h, t = np.exp(light[2] - light[0]), host * UNKNOWNS, target * UNKNOWNS
+    total, seen, inverse = 0.0, 0, 1.0 / (sigma * sigma)
+    j, jh, jt, way = np.zeros(6), np.zeros(UNKNOWNS), np.zeros(UNKNOWNS), np.zeros(3)
     for i in range(len(ray)):
         residual[i] = np.nan
         z0 = 1.0 / inverse_depth[i]
-        ax = pose[0, 0] * ray[i, 0] + pose[0, 1] * ray[i, 1] + pose[0, 2] * ray[i, 2]
-        ay = pose[1, 0] * ray[i, 0] + pose[1, 1] * ray[i, 1] + pose[1, 2] * ray[i, 2]
-        az = pose[2, 0] * ray[i, 0] + pose[2, 1] * ray[i, 1] + pose[2, 2] * ray[i, 2]
-        x, y, z = ax * z0 + pose[0, 3], ay * z0 + pose[1, 3], az * z0 + pose[2, 3]
-        if z < 0.05:
-            cost += OUT_COST
+        for k in range(3):
+            way[k] = pose[k, 0] * ray[i, 0] + pose[k, 1] * ray[i, 1] + pose[k, 2] * ray[i, 2]
+        x, y, z = way[0] * z0 + pose[0, 3], way[1] * z0 + pose[1, 3], way[2] * z0 + pose[2, 3]
+        u, v = camera[0] * x / z + camera[2], camera[1] * y / z + camera[3]
+        if not (z > 0.05 and u >= 1 and v >= 1 and u < width - 2 and v < height - 2):
             continue
-        iz = 1.0 / z
-        u, v = fx * x * iz + cx, fy * y * iz + cy
-        if not (u >= 1 and v >= 1 and u < width - 2 and v < height - 2):
-            cost += OUT_COST
-            continue
-        there = depth[int(v + 0.5), int(u + 0.5)]
-        if 0 < there < z * (1 - HIDDEN):
-            cost += OUT_COST
+        if 0 < depth[int(v + 0.5), int(u + 0.5)] < z * (1 - HIDDEN):
             continue
         now, gx, gy = sample(image, u, v)
         r = now - MIDDLE - light[3] - ratio * (value[i] - light[1])
         residual[i] = r
-        scaled = r * r / (sigma * sigma)
-        share = 1.0 / (1.0 + scaled * BEND)
-        cost += 0.5 * scaled * share
-        w = share * share / (sigma * sigma)
         seen += 1
-        row(x, y, iz, gx * fx, gy * fy, j)
-        jp = -(j[3] * ax + j[4] * ay + j[5] * az) * z0 * z0  # d point / d inverse depth = -R ray / rho^2
+        share = 1.0 / (1.0 + r * r * inverse * BEND)
+        total += r * r * inverse * share
+        w = share * share * inverse
+        row(x, y, 1.0 / z, gx * camera[0], gy * camera[1], j)
+        jp = -(j[3] * way[0] + j[4] * way[1] + j[5] * way[2]) * z0 * z0  # d point / d inverse depth = -R ray / rho^2
         for a in range(6):
-            jt[a] = j[a]
-            total = 0.0
+            jt[a], jh[a] = j[a], 0.0
             for b in range(6):
-                total -= j[b] * adjoint[b, a]
-            jh[a] = total
+                jh[a] -= j[b] * adjoint[b, a]
         jt[6], jt[7] = -ratio * (value[i] - light[1]), -1.0
         jh[6], jh[7] = -jt[6], ratio
         point_normal[i] += w * jp * jp
         point_side[i] += w * jp * r
-        for a in range(UNKNOWNS):
-            wt, wh = w * jt[a], w * jh[a]
-            cross[i, t + a] += wt * jp
-            cross[i, h + a] += wh * jp
-            side[t + a] += wt * r
-            side[h + a] += wh * r
-            for b in range(UNKNOWNS):
-                normal[t + a, t + b] += wt * jt[b]
-                normal[h + a, h + b] += wh * jh[b]
-                normal[t + a, h + b] += wt * jh[b]
-                normal[h + a, t + b] += wh * jt[b]
-    return cost, seen
+        cross[i, t : t + UNKNOWNS] += w * jp * jt
+        cross[i, h : h + UNKNOWNS] += w * jp * jh
+        _add(jt, jh, w, r, t, h, normal, side)
+    return 0.5 * total + OUT_COST * (len(ray) - seen), seen
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
