@@ -74,6 +74,13 @@ def test_a_way_is_followed(window: int, residual: str) -> None:
     assert keys[0] == 0 and 2 <= len(keys) <= 12
 
 
+def test_the_window_does_no_harm() -> None:
+    """Where nothing drifts yet there is nothing for it to mend: measured 0.98 mm with it, 0.94 without."""
+    rms = [float(np.sqrt(np.mean([miss[0] ** 2 for miss in misses(followed(shots(), window=size), shots())])))
+           for size in (0, 6)]  # fmt: skip
+    assert rms[1] < 1.25 * rms[0] + 2e-4
+
+
 def test_errors_are_as_large_as_the_covariance_says() -> None:
     """Squared errors since the keyframe in the covariance that is said, a degree of freedom: 1 where it is exact. What
     is said allows for a real camera's clock and lens, which these images do not have."""
