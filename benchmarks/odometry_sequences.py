@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from foveate.messages import CameraInfo, DepthFrame, Frame, Pose
 from foveate_calibration.poses import quaternion
 from foveate_calibration.rigid import transform
 from foveate_logbook.formats.opening import open_log
+from foveate_nodes.odometry.rgbd import Rgbd
 
 _TOGETHER_NS = 20_000_000  # colour, depth and truth belong together up to this
 
@@ -25,7 +26,7 @@ class Sequence:
     """Colour images with the depth nearest in time, and where the camera was."""
 
     name: str
-    matrix: NDArray[np.float64]  # 3 x 3; distortion, where a log tells of one, is left in the images
+    matrix: NDArray[np.float64]  # 3 x 3; distortion, where a log tells of one, is taken out for all trackers alike
     time_s: NDArray[np.float64]  # N
     truth: NDArray[np.float64]  # N x 4 x 4, world_from_camera; NaN where not known
     frames: list[tuple[Frame, DepthFrame]]  # N
@@ -56,16 +57,18 @@ def sequence(path: Path, count: int) -> Sequence:
     if missing:
         raise RecordingError(f"{path}: no {', '.join(missing)} in it; name a TUM or 7-Scenes folder with camera.txt")
     frames, truth, times = [], [], []
+    camera = Rgbd(found[CameraInfo][0][1])
     for time_ns, frame in found[Frame][:count]:
         depth, pose = (_nearest(found[kind], time_ns) for kind in (DepthFrame, Pose))
         if depth is not None:
-            frames.append((frame, depth))
+            plain = replace(frame, image=camera.image(frame).copy())
+            frames.append((plain, replace(depth, depth=camera.depth(depth).copy())))
             times.append(time_ns / 1e9)
             turn = None if pose is None else quaternion(pose.orientation)
             truth.append(np.full((4, 4), np.nan) if pose is None else transform(turn, pose.position_m))
     if len(frames) < 3:
         raise RecordingError(f"{path}: {len(frames)} colour images with depth within 20 ms; 3 are needed")
-    return Sequence(path.name, found[CameraInfo][0][1].camera_matrix, np.array(times), np.array(truth), frames)
+    return Sequence(path.name, camera.matrix, np.array(times), np.array(truth), frames)
 
 
 def _nearest(messages: list[tuple[int, Any]], time_ns: int) -> Any:

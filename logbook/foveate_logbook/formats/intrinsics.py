@@ -15,15 +15,17 @@ CAMERA = "camera.txt"  # what the export writes
 _FILES = (CAMERA, "camera-intrinsics.txt", "intrinsics.K.txt", "intrinsics.txt")
 _FORMS = "fx fy cx cy [k1 k2 p1 p2 [k3]], or a 3 x 3 matrix"
 # What the benchmarks publish (https://cvg.cit.tum.de/data/datasets/rgbd-dataset/file_formats, intrinsic calibration;
-# Handa et al. 2014 for ICL-NUIM). Distortion is left out on purpose: depth of these folders was registered to the
-# colour image as it is, and the benchmark advises against undistorting it; colour and depth then still fit.
-_KNOWN: tuple[tuple[str, tuple[float, float, float, float]], ...] = (
+# Handa et al. 2014 for ICL-NUIM). Depth is registered to the colour image as it is, so the distortion is that of both.
+_KNOWN: tuple[tuple[str, tuple[float, ...]], ...] = (
     (
         r"(icl|nuim)(?![a-z])|(living_?room|office).*(traj|kt)_?\d|traj\d_frei|(lr|of)_?kt\d",
         (481.2, -480.0, 319.5, 239.5),
     ),
-    (r"(freiburg|fr)1(?!\d)", (517.306408, 516.469215, 318.643040, 255.313989)),
-    (r"(freiburg|fr)2(?!\d)", (520.9, 521.0, 325.1, 249.7)),
+    (
+        r"(freiburg|fr)1(?!\d)",
+        (517.306408, 516.469215, 318.643040, 255.313989, 0.262383, -0.953104, -0.005358, 0.002628, 1.163314),
+    ),
+    (r"(freiburg|fr)2(?!\d)", (520.9, 521.0, 325.1, 249.7, 0.2312, -0.7849, -0.0033, -0.0001, 0.9172)),
     (r"(freiburg|fr)3(?!\d)", (535.4, 539.2, 320.1, 247.6)),
 )
 SEVEN_SCENES = (585.0, 585.0, 320.0, 240.0)  # what that benchmark tells for its colour and depth alike

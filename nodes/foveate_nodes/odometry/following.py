@@ -74,8 +74,7 @@ class Following:
             raise OdometryError(
                 f"the camera's matrix or size changed at {t_ns / 1e9:.3f} s; odometry follows one camera: start it anew"
             )
-        lag_s = (depth.stamp.t_ns - t_ns) / 1e9
-        pair = _Pair(frame.stamp, rgbd.image(frame), rgbd.depth(depth, self._tracker.turn(lag_s)), depth.scale_m)
+        pair = _Pair(frame.stamp, rgbd.image(frame), rgbd.depth(depth), depth.scale_m)
         self._last_ns = t_ns
         view = View(
             gray_of(pair.image, frame.encoding), pair.units * np.float32(pair.scale_m), rgbd.matrix, self._edges

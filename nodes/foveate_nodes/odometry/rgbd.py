@@ -35,7 +35,7 @@ class Rgbd:
                     f"lens model '{info.model}' is not known; rectify the images before, or give plumb_bob"
                 )
             self._maps = cv2.initUndistortRectifyMap(
-                matrix, np.asarray(info.distortion, np.float64), np.eye(3), matrix, self.size, cv2.CV_32FC1
+                matrix, np.asarray(info.distortion, np.float64), np.eye(3), matrix, self.size, cv2.CV_16SC2
             )
 
     def fits(self, info: CameraInfo) -> bool:
@@ -49,22 +49,14 @@ class Rgbd:
             return frame.image
         return np.asarray(cv2.remap(frame.image, self._maps[0], self._maps[1], cv2.INTER_LINEAR))
 
-    def depth(self, frame: DepthFrame, turn: NDArray[np.float64] | None = None) -> NDArray[np.uint16]:
-        """Depth (H x W, the frame's units), without distortion. Raises OdometryError.
-
-        `turn` (3 x 3): how the camera turned from the image's moment to the depth's, to bring it where the image's
-        pixels are: colour and depth of many cameras are up to half a frame apart, which is 9 pixels at 1 rad/s.
-        """
+    def depth(self, frame: DepthFrame) -> NDArray[np.uint16]:
+        """Depth (H x W, the frame's units), without distortion. Raises OdometryError."""
         self._held(frame.depth.shape, "the depth")
         if not 0 < frame.scale_m < 1:
             raise OdometryError(f"a unit of depth is {frame.scale_m:g} m; it must be above 0 and below 1")
-        found = frame.depth
-        if self._maps is not None:
-            found = np.asarray(cv2.remap(found, self._maps[0], self._maps[1], cv2.INTER_NEAREST))
-        if turn is None:
-            return found
-        moved = self.matrix @ turn.T @ np.linalg.inv(self.matrix)
-        return np.asarray(cv2.warpPerspective(found, moved, self.size, flags=cv2.INTER_NEAREST))
+        if self._maps is None:
+            return frame.depth
+        return np.asarray(cv2.remap(frame.depth, self._maps[0], self._maps[1], cv2.INTER_NEAREST))
 
     def _held(self, shape: tuple[int, ...], what: str) -> None:
         if (shape[1], shape[0]) != self.size:

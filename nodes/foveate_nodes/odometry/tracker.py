@@ -27,7 +27,6 @@ _FLOW, _PARALLAX, _HIDDEN = 0.18, 0.09, 0.5  # of the image's width, the same, o
 _KEPT = 40  # keyframes to find the way back to
 _WORSE = 2.0  # times the least residual against the keyframe: light or blur has changed (Engel et al. 2018, 3.1)
 _LEAST_POINTS = 200  # of a keyframe
-_STILL_RAD = 1e-3  # half a pixel of most cameras
 _LEAST_RESPONSE = 0.05  # of a phase correlation that says something
 
 
@@ -87,12 +86,6 @@ class Tracker:
         other = copy.copy(self)
         other._window = None if self._window is None else self._window.copy()
         return other
-
-    def turn(self, lag_s: float) -> Array | None:
-        """How the camera turns (3 x 3: then_from_now) in `lag_s` at its last speed; None where that moves no pixel."""
-        if self._lost_s is not None or np.linalg.norm(self._speed[:3]) * abs(lag_s) < _STILL_RAD:
-            return None
-        return rotation_from(self._speed[:3] * lag_s)
 
     def track(self, view: View, seq: int, time_s: float) -> Tracked:
         """The next frame; times grow."""
