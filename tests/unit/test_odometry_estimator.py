@@ -177,17 +177,6 @@ def test_distortion_is_taken_out_of_image_and_depth() -> None:
     assert set(np.unique(made)) <= {0, 900, 2000} and made[int(straight[1]), int(straight[0])] == 900
 
 
-def test_depth_of_another_moment_is_turned_to_the_image() -> None:
-    """What the camera sees at a pixel after a turn is found where the image before has it."""
-    turn = posed(0.0, 0.05, 0.0, 0, 0, 0)[:3, :3]  # then_from_now
-    depth = np.full((240, 320), 2000, np.uint16)
-    then = MATRIX @ turn @ np.linalg.inv(MATRIX) @ np.array([100.0, 120.0, 1.0])
-    column, row = np.rint(then[:2] / then[2]).astype(int)
-    depth[row - 3 : row + 4, column - 3 : column + 4] = 1000
-    made = Rgbd(info()).depth(DepthFrame(Stamp(0), depth, 0.001, 0), turn)
-    assert abs(column - 100) > 8 and made[120, 100] == 1000 and made[120, column] != 1000
-
-
 def test_ferns_count_what_differs() -> None:
     random = np.random.default_rng(2)
     one = random.integers(0, 8, 500).astype(np.uint8)

@@ -137,7 +137,6 @@ DISTURBED: dict[str, Callable[[int, Shot], Shot]] = {
     "image of one, depth of another": lambda k, s: (s[0], another(k)[1], s[2]),
     "mirrored": lambda k, s: (s[0][:, ::-1], s[1][:, ::-1], None),
     "inverted": lambda k, s: (255 - s[0], s[1], s[2]),
-    "depth a sixth too far": lambda k, s: (s[0], np.float32(1.15) * s[1], s[2]),
 }
 
 
@@ -156,7 +155,6 @@ def elsewhere(k: int) -> tuple[Array, Array]:
 SEEN_AS_LOST = {"blank", "black", "saturated", "another room", "carried off", "mirrored", "noise"}
 KNOWN = {  # what the estimator gets wrong
     "half covered by something with texture": "a keyframe that is made then follows what covers it: 6 cm off, for good",
-    "depth a sixth too far": "the way back is sought at the keyframe of wrong depth alone: lost until patience ends",
 }
 
 

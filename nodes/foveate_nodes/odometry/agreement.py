@@ -52,7 +52,7 @@ def agreement(reference: Reference, view: View, found: Alignment) -> Agreement:
         parallax = float(np.sqrt(((_projected(point, still, camera.numbers) - first)[inside] ** 2).sum(axis=1).mean()))
     on_edge = inside & reference.on_edge[0]
     edge = _hit(view, there[on_edge])
-    plane = found.plane_residual[np.isfinite(found.plane_residual)]
+    plane = found.plane_residual[~np.isnan(found.plane_residual)]
     plane_share = float((np.abs(plane) * found.plane_sigma < _PLANE_SIGMAS).mean()) if len(plane) >= _PLANES else 1.0
     covariance = covariance_of(found) + _systematic(found.pose)
     overlap = count / max(len(point), 1)

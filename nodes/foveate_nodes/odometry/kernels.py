@@ -103,7 +103,7 @@ def plane_terms(
     """Add the distances of the target's depth from the planes at points (N x 6: place, unit normal) of the reference.
 
     The target's point is the one that a reference point falls on (projective association). Writes the residuals (N,) in
-    units of their sigma. Returns (cost, points in view).
+    units of their sigma; NaN where not in view, infinite where another surface is seen. Returns (cost, points in view).
     """
     height, width = depth.shape
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
@@ -122,9 +122,9 @@ def plane_terms(
             continue
         qz = depth[row, column]
         if qz <= 0 or abs(qz - z) > _APART_M + _APART * z:
+            residual[i] = np.nan if qz <= 0 else np.inf  # the latter disagrees, or hides it: it counts, and pulls not
             continue
-        qx, qy = (column - cx) / fx * qz, (row - cy) / fy * qz
-        a, b, c = point[i, 3], point[i, 4], point[i, 5]
+        qx, qy, a, b, c = (column - cx) / fx * qz, (row - cy) / fy * qz, point[i, 3], point[i, 4], point[i, 5]
         nx = pose[0, 0] * a + pose[0, 1] * b + pose[0, 2] * c
         ny = pose[1, 0] * a + pose[1, 1] * b + pose[1, 2] * c
         nz = pose[2, 0] * a + pose[2, 1] * b + pose[2, 2] * c

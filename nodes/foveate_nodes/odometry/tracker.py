@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ _MOST_DOUBT = 1.7  # times the last noise: what the residuals are taken to be at
 _DOUBT, _DOUBT_PX = 1.5, 2.0  # times the last frame's noise, and pixels: what starting poses are held against
 _FLOW, _PARALLAX, _HIDDEN = 0.18, 0.09, 0.5  # of the image's width, the same, of the points: each makes a keyframe
 _KEPT = 40  # keyframes to find the way back to
+_TRIED = 3  # of those, at each frame that is lost
 _WORSE = 2.0  # times the least residual against the keyframe: light or blur has changed (Engel et al. 2018, 3.1)
 _LEAST_POINTS = 200  # of a keyframe
 _LEAST_RESPONSE = 0.05  # of a phase correlation that says something
@@ -194,6 +195,9 @@ class Tracker:
         self._last, self._last_s, self._lost_s = (view, seq), time_s, None
         self._spread = said.covariance
         pose = key.world_from_camera @ invert(found.pose)
+        said = replace(
+            said, covariance=said.covariance * (found.sigma / min(self._sharp, found.sigma)) ** 2 / said.plane
+        )
         self._sharp, self._noise = min(self._sharp, found.sigma), (found.sigma, found.plane_sigma)
         if made is None and (self._due(view, said) or found.sigma > _WORSE * self._sharp):
             reference = Reference.of(view, self._use_corners)
@@ -212,22 +216,17 @@ class Tracker:
         """Against the newest keyframes by features; and if that takes too long, begin anew."""
         assert self._key is not None and self._lost_s is not None
         features = Features.of(view)
-        tried, reason = 0, "no keyframe looks like it"
-        best: tuple[int, Key, Array] | None = None
-        for key in reversed(self.keys):
-            pose = pose_between(key.features, features, view.camera[0].matrix)
-            if pose is not None and (best is None or pose[1] > best[0]):
-                best = (pose[1], key, pose[0])
-        if best is not None:
-            _, key, start = best
-            tried = 1
+        matrix, reason = view.camera[0].matrix, "no keyframe looks like it"
+        likely = [(pose_between(key.features, features, matrix), key) for key in self.keys]
+        ranked = sorted(((*pose, key) for pose, key in likely if pose is not None), key=lambda one: -one[1])[:_TRIED]
+        for start, _, key in ranked:
             found = self._aligned(key.reference, view, [start], PLAIN)
             said = agreement(key.reference, view, found)
             if not said.reason:
                 self._relative = found.pose
-                return self._accepted(view, seq, time_s, key, found, said, "relocalised", tried)
+                return self._accepted(view, seq, time_s, key, found, said, "relocalised", len(ranked))
             reason = said.reason
         if time_s - self._lost_s > self._patience_s:
             pose_then = self._key.world_from_camera @ invert(self._relative)
             return self._begin(view, seq, time_s, pose_then, "restarted")
-        return Tracked("lost", reason, None, np.full((6, 6), np.inf), self._key, starts=tried)
+        return Tracked("lost", reason, None, np.full((6, 6), np.inf), self._key, starts=len(ranked))
