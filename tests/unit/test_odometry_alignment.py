@@ -315,7 +315,7 @@ def test_the_window_finds_poses_that_were_off() -> None:
         seen = view(*room().seen(pose))
         guess = pose if k == 0 else pose @ se3.exponential(random.uniform(-1, 1, 6) * ([0.006] * 3 + [0.012] * 3))
         wrong.append(off(guess, pose)[0])
-        window.add(k, seen, Reference.of(seen), guess, PLAIN, (10.0, 1.0))
+        window.add(k, seen, Reference.of(seen), guess, PLAIN, (10.0, 1.0), np.full((6, 6), np.inf))
     for _ in range(4):
         window.optimise()
     found = [off(invert(member.pose), pose)[0] for member, pose in zip(window.members, true, strict=True)]
@@ -327,7 +327,7 @@ def test_a_keyframe_that_leaves_the_window_moves_nothing() -> None:
     window = Window(2, 0.05)
     for k, pose in enumerate([np.eye(4), posed(0.01, -0.02, 0.01, 0.03, -0.01, 0.02), TRUE]):
         seen = view(*room().seen(pose))
-        window.add(k, seen, Reference.of(seen), pose, PLAIN, (10.0, 1.0))
+        window.add(k, seen, Reference.of(seen), pose, PLAIN, (10.0, 1.0), np.full((6, 6), np.inf))
     window.optimise()
     before = {member.seq: invert(member.pose) for member in window.members}
     gone = window.shrink()

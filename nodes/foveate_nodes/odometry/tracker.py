@@ -116,7 +116,7 @@ class Tracker:
                 covariance: Array) -> Key:  # fmt: skip
         """Make a frame the keyframe."""
         if self._window is not None:
-            self._window.add(seq, view, reference, world_from_camera, self._light, self._noise)
+            self._window.add(seq, view, reference, world_from_camera, self._light, self._noise, covariance)
             self._window.optimise()
             self._window.shrink()
             world_from_camera = invert(self._window.members[-1].pose)

@@ -21,6 +21,7 @@ from foveate_nodes.odometry.view import Reference, View
 from foveate_nodes.odometry.window_kernels import UNKNOWNS
 
 Array = NDArray[np.float64]
+_STEP = 60.0  # times the information of a tracked step: the window takes residuals for independent that err together
 _POINTS = 400  # of a keyframe
 _ITERATIONS = 5
 _FIRST_SIGMA, _LEAST_SIGMA = 8.0, 3.0  # grey levels, of a keyframe's pixel against another's
@@ -64,6 +65,7 @@ class Window:
         self._size, self._planes, self._photometric = size, planes, photometric
         self.members: list[Member] = []
         self._sigmas: dict[tuple[int, int], float] = {}  # of the brightness, by host and target
+        self._steps: list[tuple[int, int, Array, Array]] = []  # seqs of both ends, other_from_one, its information
         self._unlike: set[tuple[int, int]] = set()
         self._measured: dict[tuple[int, int], float] = {}
         self._prior = np.zeros((0, 0))
@@ -74,18 +76,21 @@ class Window:
         """One that goes on from here; arrays are replaced, never written to."""
         other = copy.copy(self)
         other.members = [copy.copy(member) for member in self.members]
-        other._prior_at = list(self._prior_at)
+        other._prior_at, other._steps = list(self._prior_at), list(self._steps)
         return other
 
     def restart(self) -> None:
         """Forget all."""
         self.members = []
+        self._steps = []
         self._prior, self._prior_side, self._prior_at = np.zeros((0, 0)), np.zeros(0), []
 
-    def add(self, seq: int, view: View, reference: Reference, world_from_camera: Array, light: Array,
-            noise: tuple[float, float]) -> None:  # fmt: skip
+    def add(
+        self, seq: int, view: View, reference: Reference, world_from_camera: Array, light: Array,
+        noise: tuple[float, float], covariance: Array,
+    ) -> None:  # fmt: skip
         """Take in a keyframe. `light`: gain and offset against the newest one so far; `noise`: what its residuals were
-        against it: of brightness, and of depth in units of its sigma."""
+        against it: of brightness, and of depth in units of its sigma; `covariance`: of the step from there."""
         known = np.flatnonzero(reference.measured)
         kept = known[:: max(1, -(-len(known) // _POINTS))]
         point = reference.point_m[0][kept]
@@ -101,6 +106,16 @@ class Window:
             seq, view, invert(world_from_camera), light, point / point[:, 2:], reference.value[0][kept],
             measured.copy(), measured, 1.0 / sigma**2, reference.plane[_PLANES], noise,
         ))  # fmt: skip
+        if len(self.members) > 1 and np.isfinite(covariance).all():
+            former, this = self.members[-2:]
+            self._steps.append(
+                (
+                    former.seq,
+                    seq,
+                    self._relative(former, this),
+                    _STEP * np.asarray(np.linalg.inv(covariance), np.float64),
+                )
+            )
         size = UNKNOWNS * len(self.members)
         grown = np.zeros((size, size))
         grown[: len(self._prior), : len(self._prior)] = self._prior
@@ -191,7 +206,7 @@ class Window:
                 if self._planes > 0:
                     cost += self._surface(host, target, pose, adjoint, h, t, normal, side)
             points.append((point_normal, point_side, cross))
-        cost += self._add_prior(normal, side)
+        cost += self._add_prior(normal, side) + self._add_steps(normal, side, hosts)
         return _System(normal, side, cost, points)
 
     def _surface(self, host: Member, target: Member, pose: Array, adjoint: Array, h: int, t: int, normal: Array,
@@ -220,6 +235,28 @@ class Window:
         normal += self._prior
         side += self._prior_side + pushed
         return float(off @ (self._prior_side + 0.5 * pushed))
+
+    def _add_steps(self, normal: Array, side: Array, hosts: range | list[int]) -> float:
+        """The tracked steps that begin or end at `hosts`."""
+        number = {member.seq: k for k, member in enumerate(self.members)}
+        wanted = {self.members[k].seq for k in hosts}
+        cost = 0.0
+        for one, other, measured, information in self._steps:
+            if one not in wanted and other not in wanted:
+                continue
+            pose = self._relative(self.members[number[one]], self.members[number[other]])
+            error = se3.logarithm(pose @ invert(measured))
+            at, ah = (slice(number[k] * UNKNOWNS, number[k] * UNKNOWNS + 6) for k in (other, one))
+            back = -se3.adjoint(pose)
+            pull = information @ error
+            normal[at, at] += information
+            normal[at, ah] += information @ back
+            normal[ah, at] += back.T @ information
+            normal[ah, ah] += back.T @ information @ back
+            side[at] += pull
+            side[ah] += back.T @ pull
+            cost += 0.5 * float(error @ pull)
+        return cost
 
     def _step(self, system: _System, damping: float) -> Array:
         """Take a step (8K), and say which."""
@@ -253,6 +290,7 @@ class Window:
         prior = normal[np.ix_(kept, kept)] - gain @ normal[np.ix_(gone, kept)]
         self._prior, self._prior_side = (prior + prior.T) / 2, side[kept] - gain @ side[gone]
         member = self.members.pop(index)
+        self._steps = [step for step in self._steps if member.seq not in step[:2]]
         # the system was linearised where they are now
         self._prior_at = [(other.pose.copy(), other.light.copy()) for other in self.members]
         return member
