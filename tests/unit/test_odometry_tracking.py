@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -242,6 +243,16 @@ def node() -> Following:
 def pose(out: dict[str, Message]) -> Array:
     said: Any = out["pose"]
     return matrix(said.position_m, said.orientation)
+
+
+def test_a_restarted_node_goes_on_where_the_old_one_was() -> None:
+    """By way of what the supervisor does with a state: it is copied after a step, and given to a new node."""
+    old, new = node(), node()
+    for k in range(15):
+        old.step(*pair(k), info())
+    new.resume(copy.deepcopy(copy.deepcopy(old.state())))
+    ways = [[pose(one.step(*pair(k), info())) for k in range(15, COUNT)] for one in (old, new)]
+    assert np.array_equal(np.array(ways[0]), np.array(ways[1]))
 
 
 def test_time_that_goes_back_is_left_out_and_said() -> None:

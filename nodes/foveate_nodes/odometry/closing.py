@@ -60,7 +60,7 @@ class Closing:
         """`planes`: weight of depth in alignments; of more than `most` keyframes, the oldest are not looked at."""
         self._edges, self._planes, self._most = edges, planes, most
         self._places: list[_Place] = []
-        self._codes = np.zeros((0, 500), np.uint8)
+        self._codes = np.zeros((0, ferns.FERNS), np.uint8)
         self._waiting: list[Tie] = []
         self.graph = PoseGraph()
 

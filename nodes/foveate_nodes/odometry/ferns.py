@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from foveate_nodes.odometry.view import View
 
-_FERNS = 500
+FERNS = 500
 _SIZE = (40, 30)  # pixels
 _SEED = 7
 
 
 def _drawn() -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
     rng = np.random.default_rng(_SEED)
-    place = rng.integers(0, _SIZE[0] * _SIZE[1], _FERNS)
-    return place, rng.uniform(20, 235, (_FERNS, 2)).astype(np.float32), rng.uniform(0.6, 4.0, _FERNS).astype(np.float32)
+    place = rng.integers(0, _SIZE[0] * _SIZE[1], FERNS)
+    return place, rng.uniform(20, 235, (FERNS, 2)).astype(np.float32), rng.uniform(0.6, 4.0, FERNS).astype(np.float32)
 
 
 _PLACE, _GRAY, _DEPTH_M = _drawn()

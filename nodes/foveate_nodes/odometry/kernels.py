@@ -39,6 +39,16 @@ def sample(image: Any, u: float, v: float) -> Any:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def placed(pose: Any, x: float, y: float, z: float) -> Any:
+    """A point of the reference in the target's axes."""
+    return (
+        pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z + pose[0, 3],
+        pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z + pose[1, 3],
+        pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z + pose[2, 3],
+    )
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def row(x: float, y: float, iz: float, gx: float, gy: float, j: Any) -> None:
     """How a value changes with a step: gx, gy are its slopes times fx, fy at a point (x, y, 1 / iz)."""
     along = (x * gx + y * gy) * iz
@@ -66,10 +76,7 @@ def image_terms(
     j, right, full = np.empty(SIZE), np.zeros(SIZE), np.zeros((SIZE, SIZE))
     for i in range(len(point)):
         residual[i] = np.nan
-        px, py, pz = point[i, 0], point[i, 1], point[i, 2]
-        x = pose[0, 0] * px + pose[0, 1] * py + pose[0, 2] * pz + pose[0, 3]
-        y = pose[1, 0] * px + pose[1, 1] * py + pose[1, 2] * pz + pose[1, 3]
-        z = pose[2, 0] * px + pose[2, 1] * py + pose[2, 2] * pz + pose[2, 3]
+        x, y, z = placed(pose, point[i, 0], point[i, 1], point[i, 2])
         iz = 1.0 / z
         u, v = fx * x * iz + cx, fy * y * iz + cy
         if not (z > _NEAR_M and u >= 1 and v >= 1 and u < width - 2 and v < height - 2):
@@ -111,10 +118,7 @@ def plane_terms(
     j, right, full = np.empty(6), np.zeros(6), np.zeros((6, 6))
     for i in range(len(point)):
         residual[i] = np.nan
-        px, py, pz = point[i, 0], point[i, 1], point[i, 2]
-        x = pose[0, 0] * px + pose[0, 1] * py + pose[0, 2] * pz + pose[0, 3]
-        y = pose[1, 0] * px + pose[1, 1] * py + pose[1, 2] * pz + pose[1, 3]
-        z = pose[2, 0] * px + pose[2, 1] * py + pose[2, 2] * pz + pose[2, 3]
+        x, y, z = placed(pose, point[i, 0], point[i, 1], point[i, 2])
         if z < _NEAR_M:
             continue
         column, row = int(np.floor(fx * x / z + cx + 0.5)), int(np.floor(fy * y / z + cy + 0.5))
@@ -150,7 +154,7 @@ def plane_terms(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def depth_sigma(z: float) -> float:
+def depth_sigma(z: Any) -> Any:
     """Standard deviation (m) of a structured-light camera's depth (Nguyen, Izadi and Lovell 2012, axial, facing)."""
     return 0.0012 + 0.0019 * (z - 0.4) * (z - 0.4)
 

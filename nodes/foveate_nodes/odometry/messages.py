@@ -35,7 +35,7 @@ class Tracking(Message):
     seq: int  # of the frame
     keyframe: int  # the seq of the keyframe; a new one has the frame's
     points: int  # of the keyframe that were seen
-    inlier: float  # share of them that agree, 0 to 1
+    inlier: float  # share of the edges that lie on edges, beyond what chance gives: 0.4 to 1 where the pose is right
     plane_inlier: float  # share of the depth measurements that agree; 1 where there are none
     overlap: float  # share of the keyframe's points that are in view, 0 to 1
     flow_px: float  # root mean square movement of the points since the keyframe

@@ -116,7 +116,7 @@ class Tracker:
                 covariance: Array) -> Key:  # fmt: skip
         """Make a frame the keyframe."""
         if self._window is not None:
-            self._window.add(seq, view, reference, world_from_camera, self._light, self._noise, covariance)
+            self._window.add(seq, view, reference, world_from_camera, self._light, self._noise, covariance, before)
             self._window.optimise()
             self._window.shrink()
             world_from_camera = invert(self._window.members[-1].pose)
@@ -193,11 +193,11 @@ class Tracker:
             self._speed = np.zeros(6)
         self._key, self._relative, self._light = key, found.pose, found.brightness
         self._last, self._last_s, self._lost_s = (view, seq), time_s, None
-        self._spread = said.covariance
         pose = key.world_from_camera @ invert(found.pose)
         said = replace(
             said, covariance=said.covariance * (found.sigma / min(self._sharp, found.sigma)) ** 2 / said.plane
         )
+        self._spread = said.covariance
         self._sharp, self._noise = min(self._sharp, found.sigma), (found.sigma, found.plane_sigma)
         if made is None and (self._due(view, said) or found.sigma > _WORSE * self._sharp):
             reference = Reference.of(view, self._use_corners)
@@ -223,7 +223,7 @@ class Tracker:
             found = self._aligned(key.reference, view, [start], PLAIN)
             said = agreement(key.reference, view, found)
             if not said.reason:
-                self._relative = found.pose
+                self._relative, self._sharp = found.pose, np.inf
                 return self._accepted(view, seq, time_s, key, found, said, "relocalised", len(ranked))
             reason = said.reason
         if time_s - self._lost_s > self._patience_s:

@@ -63,7 +63,6 @@ class Reference:
     value: tuple[NDArray[np.float32], ...]  # N, of View.even, less its middle
     on_edge: tuple[NDArray[np.bool_], ...]  # N
     plane: tuple[NDArray[np.float64], ...]  # N x 6: place and unit normal, by level
-    pixel: NDArray[np.int32]  # N x 2: column, row, of the finest level
     gray: NDArray[np.uint8]  # N, of the finest level, as the camera gave it
     measured: NDArray[np.bool_]  # N, of the finest level: it has depth; the others are taken to be far
 
@@ -71,8 +70,8 @@ class Reference:
     def of(cls, view: View, use_corners: bool = True) -> Reference:
         """Spread over the image as `selection` says."""
         corner = corners(view.gray[0]) if use_corners else np.zeros_like(view.gray[0])
-        points, values, edges, first = [], [], [], np.zeros((0, 2), np.int32)
-        measured = np.zeros(0, np.bool_)
+        points, values, edges = [], [], []
+        grays, measured = np.zeros(0, np.uint8), np.zeros(0, np.bool_)
         lacking = lacks_depth(view.depth[0], view.edge[0])
         for level in range(LEVELS):
             gray, depth, camera = view.gray[level], view.depth[level], view.camera[level]
@@ -83,18 +82,10 @@ class Reference:
             points.append(np.column_stack([(column - camera.cx) / camera.fx * z, (row - camera.cy) / camera.fy * z, z]))
             values.append(view.even[level][row, column].astype(np.float32) - MIDDLE)
             edges.append(view.edge[level][row, column] > 0)
-            measured = depth[row, column] > 0 if level == 0 else measured
-            first = pixel if level == 0 else first
-            corner = halved(corner) if use_corners else np.zeros_like(view.gray[min(level + 1, LEVELS - 1)])
+            if level == 0:
+                grays, measured = gray[row, column], depth[row, column] > 0
+            corner = halved(corner)
         camera = view.camera[PLANE_LEVEL]
         planes = [surfaces(view.depth[PLANE_LEVEL], camera.numbers, stride) for stride in _PLANE_STRIDE]
         by_level = tuple(planes[0] if level < 2 else planes[1] for level in range(LEVELS))
-        return cls(
-            tuple(points),
-            tuple(values),
-            tuple(edges),
-            by_level,
-            first,
-            view.gray[0][first[:, 1], first[:, 0]],
-            measured,
-        )
+        return cls(tuple(points), tuple(values), tuple(edges), by_level, grays, measured)

@@ -21,6 +21,7 @@ from foveate_nodes.odometry.view import Reference, View
 from foveate_nodes.odometry.window_kernels import UNKNOWNS
 
 Array = NDArray[np.float64]
+_DEPTH_DOUBT, _LEAST_GAIN = 2.0, 1e-3  # at an edge depth is worse than on a surface; gains are positive
 _STEP = 60.0  # times the information of a tracked step: the window takes residuals for independent that err together
 _POINTS = 400  # of a keyframe
 _ITERATIONS = 5
@@ -60,9 +61,9 @@ class _System:
 class Window:
     """The newest keyframes; poses are camera_from_world."""
 
-    def __init__(self, size: int, planes: float, photometric: bool = True) -> None:
-        """`planes`: weight of surfaces against brightness; `photometric`: use the latter."""
-        self._size, self._planes, self._photometric = size, planes, photometric
+    def __init__(self, size: int, planes: float) -> None:
+        """`planes`: weight of surfaces against brightness."""
+        self._size, self._planes = size, planes
         self.members: list[Member] = []
         self._sigmas: dict[tuple[int, int], float] = {}  # of the brightness, by host and target
         self._steps: list[tuple[int, int, Array, Array]] = []  # seqs of both ends, other_from_one, its information
@@ -87,35 +88,29 @@ class Window:
 
     def add(
         self, seq: int, view: View, reference: Reference, world_from_camera: Array, light: Array,
-        noise: tuple[float, float], covariance: Array,
+        noise: tuple[float, float], covariance: Array, before: int,
     ) -> None:  # fmt: skip
-        """Take in a keyframe. `light`: gain and offset against the newest one so far; `noise`: what its residuals were
-        against it: of brightness, and of depth in units of its sigma; `covariance`: of the step from there."""
+        """Take in a keyframe that was tracked against the keyframe `before` (its seq): `light` is gain and offset
+        against that, `noise` what the residuals were, of brightness and of depth in units of its sigma, `covariance`
+        that of the step from there. After a relocalisation the window may not have it: then its step is not held."""
         known = np.flatnonzero(reference.measured)
         kept = known[:: max(1, -(-len(known) // _POINTS))]
         point = reference.point_m[0][kept]
         measured = 1.0 / point[:, 2]
-        sigma = (0.0012 + 0.0019 * (point[:, 2] - 0.4) ** 2) * measured**2 * 2.0
-        if self.members:
-            last = self.members[-1].light
-            logarithm = last[0] + np.log(max(light[0], 1e-3))
-            light = np.array([logarithm, light[1] - MIDDLE + max(light[0], 1e-3) * last[1]])
+        sigma = _DEPTH_DOUBT * kernels.depth_sigma(point[:, 2]) * measured**2
+        former = next((member for member in self.members if member.seq == before), None)
+        if former is not None:
+            gain = max(light[0].item(), _LEAST_GAIN)
+            light = np.array([former.light[0] + np.log(gain), light[1] - MIDDLE + gain * former.light[1]])
         else:
             light = np.zeros(2)
         self.members.append(Member(
             seq, view, invert(world_from_camera), light, point / point[:, 2:], reference.value[0][kept],
             measured.copy(), measured, 1.0 / sigma**2, reference.plane[_PLANES], noise,
         ))  # fmt: skip
-        if len(self.members) > 1 and np.isfinite(covariance).all():
-            former, this = self.members[-2:]
-            self._steps.append(
-                (
-                    former.seq,
-                    seq,
-                    self._relative(former, this),
-                    _STEP * np.asarray(np.linalg.inv(covariance), np.float64),
-                )
-            )
+        if former is not None and np.isfinite(covariance).all():
+            information = _STEP * np.asarray(np.linalg.inv(covariance), np.float64)
+            self._steps.append((before, seq, self._relative(former, self.members[-1]), information))
         size = UNKNOWNS * len(self.members)
         grown = np.zeros((size, size))
         grown[: len(self._prior), : len(self._prior)] = self._prior
@@ -165,7 +160,7 @@ class Window:
         return gone
 
     def _leaving(self) -> int:
-        """The index of the one that the newest sees least of, else one of a crowd (Engel 2018, 3.1)."""
+        """The index of one that is far from the newest and near to others (the score of Engel 2018, 3.1)."""
         newest = invert(self.members[-1].pose)[:3, 3]
         place = np.array([invert(member.pose)[:3, 3] for member in self.members])
         away = np.linalg.norm(place - newest, axis=1)
@@ -177,7 +172,7 @@ class Window:
     def _relative(self, host: Member, target: Member) -> Array:
         return target.pose @ invert(host.pose)
 
-    def _linear(self, hosts: range | list[int], targets: list[int] | None = None) -> _System:
+    def _linear(self, hosts: range | list[int]) -> _System:
         """The normal equations of the residuals of `hosts` in all others, and of the prior."""
         size = UNKNOWNS * len(self.members)
         normal, side, cost = np.zeros((size, size)), np.zeros(size), 0.0
@@ -194,15 +189,14 @@ class Window:
                     continue
                 pose = self._relative(host, target)
                 adjoint = se3.adjoint(pose)
-                if self._photometric:
-                    more, _ = window_kernels.pair_terms(
-                        target.view.even[0], target.view.depth[0], host.ray, host.inverse_depth, host.value, pose,
-                        adjoint, target.view.camera[0].numbers, np.concatenate([host.light, target.light]),
-                        self._sigmas.get((host.seq, target.seq), _FIRST_SIGMA), h, t, normal, side, point_normal,
-                        point_side, cross, residual,
-                    )  # fmt: skip
-                    cost += more
-                    self._measured[host.seq, target.seq] = spread_of(residual, 1.0, _LEAST_SIGMA)
+                more, _ = window_kernels.pair_terms(
+                    target.view.even[0], target.view.depth[0], host.ray, host.inverse_depth, host.value, pose,
+                    adjoint, target.view.camera[0].numbers, np.concatenate([host.light, target.light]),
+                    self._sigmas.get((host.seq, target.seq), _FIRST_SIGMA), h, t, normal, side, point_normal,
+                    point_side, cross, residual,
+                )  # fmt: skip
+                cost += more
+                self._measured[host.seq, target.seq] = spread_of(residual, 1.0, _LEAST_SIGMA)
                 if self._planes > 0:
                     cost += self._surface(host, target, pose, adjoint, h, t, normal, side)
             points.append((point_normal, point_side, cross))
