@@ -6,7 +6,6 @@ Deterministic from the seed on one machine (torch sums in a fixed order for a fi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,11 @@ from numpy.typing import NDArray
 
 from foveate_nodes.detection import network, region_network
 from foveate_nodes.detection import training_views as views
-from foveate_nodes.models.learning_rate import set_rate
+from foveate_nodes.models.fitting import Progress, fit
 
 METRES_WIDE = 133.6  # a photograph is shown this wide: the field of the simulated rig
 VIEW_M = (4.6, 13.0)
 WIDE_PX = (480, 288)
-Progress = Callable[[int, int, float], None]
 
 
 def train_detector(
@@ -41,19 +39,14 @@ def train_detector(
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     cells = network.grid(views.SIDE_PX, views.SIDE_PX)
     peak = 1e-3 if start is not None else 2.5e-3
-    optimizer = torch.optim.AdamW(net.parameters(), peak, weight_decay=0.02)
     rng = np.random.default_rng(seed)
-    net.train()
-    for step in range(steps):
-        set_rate(optimizer, peak, step, steps)
+
+    def batch_loss() -> torch.Tensor:
         images, boxes, labels, count = _detector_batch(rng, data)
-        total = network.loss(net(images), boxes, labels, count, cells)
-        optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
-        optimizer.step()
-        progress(step + 1, steps, float(total.detach()))
-    return net.eval(), np.concatenate([part.images[:160] for part in data])[:, None]
+        return network.loss(net(images), boxes, labels, count, cells)
+
+    fit(net, batch_loss, steps=steps, peak=peak, weight_decay=0.02, clip=10.0, progress=progress)
+    return net, np.concatenate([part.images[:160] for part in data])[:, None]
 
 
 def _detector_batch(rng: np.random.Generator, data: list[views.Views], size: int = 32) -> tuple[torch.Tensor, ...]:
@@ -93,29 +86,31 @@ def train_regions(
     if start is not None:
         net.load_state_dict(torch.load(start, weights_only=True))
     peak = 8e-4 if start is not None else 3e-3
-    optimizer = torch.optim.AdamW(net.parameters(), peak, weight_decay=0.02)
     rng = np.random.default_rng(seed)
-    net.train()
-    for step in range(steps):
-        set_rate(optimizer, peak, step, steps)
-        parts = []
-        for part in data:
-            index = rng.integers(len(part.images), size=12 // len(data))
-            parts.append((part.images[index], part.classes[index]))
-        images, classes = (np.concatenate(column) for column in zip(*parts, strict=True))
-        for axis in (1, 2):
-            if rng.random() < 0.5:
-                images, classes = np.flip(images, axis), np.flip(classes, axis)
-        pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float()
-        total = region_network.loss(
-            net(pixels.contiguous(memory_format=torch.channels_last)),
-            torch.from_numpy(np.ascontiguousarray(classes)).long(),
-        )
-        optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        progress(step + 1, steps, float(total.detach()))
-    return net.eval(), np.concatenate([part.images[:60] for part in data]).transpose(0, 3, 1, 2)
+
+    def batch_loss() -> torch.Tensor:
+        images, classes = _region_batch(rng, data)
+        return region_network.loss(net(images), classes)
+
+    fit(net, batch_loss, steps=steps, peak=peak, weight_decay=0.02, progress=progress)
+    return net, np.concatenate([part.images[:60] for part in data]).transpose(0, 3, 1, 2)
+
+
+def _region_batch(rng: np.random.Generator, data: list[views.RegionViews], size: int = 12) -> tuple[torch.Tensor, ...]:
+    """A batch shared evenly by the data sets, half of it mirrored."""
+    parts = []
+    for part in data:
+        index = rng.integers(len(part.images), size=size // len(data))
+        parts.append((part.images[index], part.classes[index]))
+    images, classes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    for axis in (1, 2):
+        if rng.random() < 0.5:
+            images, classes = np.flip(images, axis), np.flip(classes, axis)
+    pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float()
+    return (
+        pixels.contiguous(memory_format=torch.channels_last),
+        torch.from_numpy(np.ascontiguousarray(classes)).long(),
+    )
 
 
 def _photograph_regions(paths: list[Path], seed: int, width: int, height: int) -> views.RegionViews:

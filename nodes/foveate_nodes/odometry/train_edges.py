@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveate_nodes.models.learning_rate import set_rate
+from foveate_nodes.models.fitting import Progress, fit
 from foveate_nodes.odometry.edge_network import EdgeNetwork, loss
 from foveate_nodes.odometry.training_views import EdgeViews, edge_views
 
@@ -21,7 +20,7 @@ MANIFEST = {"classes": ["edge"], "input": "1 x 1 x H x W Mono8, sides multiples 
 
 
 def train_edges(
-    *, steps: int, seed: int, scenes: int, start: Path | None, progress: Callable[[int, int, float], None]
+    *, steps: int, seed: int, scenes: int, start: Path | None, progress: Progress
 ) -> tuple[EdgeNetwork, NDArray[np.uint8]]:
     """The trained network and images (N x 1 x H x W) to calibrate its integer form with."""
     torch.manual_seed(seed)
@@ -31,20 +30,15 @@ def train_edges(
         net.load_state_dict(torch.load(start, weights_only=True))
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     peak = 1e-3 if start is not None else 4e-3
-    optimizer = torch.optim.AdamW(net.parameters(), peak, weight_decay=0.01)
     rng = np.random.default_rng(seed)
-    net.train()
-    for step in range(steps):
-        set_rate(optimizer, peak, step, steps)
+
+    def batch_loss() -> torch.Tensor:
         images, labels = _batch(rng, views)
-        total = loss(net(images), labels)
-        optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimizer.step()
-        progress(step + 1, steps, float(total.detach()))
+        return loss(net(images), labels)
+
+    fit(net, batch_loss, steps=steps, peak=peak, weight_decay=0.01, clip=5.0, progress=progress)
     chosen = np.random.default_rng((seed, 1)).permutation(len(views.images))[:_CALIBRATION]
-    return net.eval(), views.images[chosen][:, None, :_SIDE_PX, :_SIDE_PX]
+    return net, views.images[chosen][:, None, :_SIDE_PX, :_SIDE_PX]
 
 
 def _batch(rng: np.random.Generator, views: EdgeViews) -> tuple[torch.Tensor, torch.Tensor]:
