@@ -50,16 +50,18 @@ class WithLoops(Ours):
     def __init__(self, matrix: Any, width: int, height: int, **options: Any) -> None:
         super().__init__(matrix, width, height, **options)
         self._closing = Closing(canny_edges, 0.5, 500)
-        self._frames: dict[int, tuple[Any, Any]] = {}  # the last two: a new keyframe is one of them
+        self._frames: dict[int, tuple[Any, Any]] = {}  # the last, and that of the keyframe
         self._of_key: list[tuple[int, Any]] = []
 
     def track(self, image: Any, depth: Any, time_s: float) -> tuple[Any, bool]:
         seq = self._seq
-        self._frames = {k: v for k, v in self._frames.items() if k >= seq - 1} | {seq: (image, depth)}
+        self._frames[seq] = image, depth
         pose, found = self._followed(image, depth, time_s)
-        if found.new_key is not None:
-            self._closing.step(self._keyframe(found.new_key, time_s))
+        if found.ready is not None:
+            self._closing.step(self._keyframe(found.ready, time_s))
         key = found.key
+        kept = {seq} if key is None else {seq, key.seq}
+        self._frames = {number: self._frames[number] for number in kept & self._frames.keys()}
         self._of_key.append(
             (-1, np.eye(4)) if key is None or pose is None else (key.seq, invert(key.world_from_camera) @ pose)
         )

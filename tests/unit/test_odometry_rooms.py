@@ -109,8 +109,8 @@ def test_no_loop_is_wrong(name: str, count: int) -> None:
         found = tracker.track(view, k, 3 * k / RATE_HZ)
         if found.world_from_camera is not None:
             poses[k] = found.world_from_camera
-        if found.new_key is not None:
-            key = found.new_key
+        if found.ready is not None:
+            key = found.ready
             closing.step(keyframe(way[key.seq], key.world_from_camera, key.seq, key.before, key.covariance))
     errors = loop_errors(closing.graph, way)
     assert len(poses) == count and rms_m(poses, way) < 0.1

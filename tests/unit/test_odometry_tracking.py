@@ -71,7 +71,7 @@ def test_a_way_is_followed(window: int, residual: str) -> None:
     miss = np.array(misses(found, shots()))  # measured: 0.9 mm and 0.04 degrees; with distances 2.1 to 2.9 mm and 0.15
     assert float(np.sqrt((miss[:, 0] ** 2).mean())) < (0.006 if residual == "distance" else 0.002)
     assert float(miss[:, 1].max()) < (5e-3 if residual == "distance" else 1.5e-3)
-    keys = [one.new_key.seq for one in found if one.new_key is not None]
+    keys = [one.ready.seq for one in found if one.ready is not None]
     assert keys[0] == 0 and 2 <= len(keys) <= 12
 
 
@@ -86,10 +86,11 @@ def test_errors_are_as_large_as_the_covariance_says() -> None:
     """Squared errors since the keyframe in the covariance that is said, a degree of freedom: 1 where it is exact. What
     is said allows for a real camera's clock and lens, which these images do not have."""
     found, said = followed(shots()), []
-    for one, shot in zip(found, shots(), strict=True):
-        if one.state != "tracking" or one.new_key is not None:
+    for k, (one, shot) in enumerate(zip(found, shots(), strict=True)):
+        assert one.key is not None
+        if one.state != "tracking" or one.key.seq == k:
             continue
-        assert one.key is not None and one.world_from_camera is not None and shot[2] is not None
+        assert one.world_from_camera is not None and shot[2] is not None
         true = invert(shots()[one.key.seq][2]) @ shot[2]
         miss = se3.logarithm(invert(invert(one.key.world_from_camera) @ one.world_from_camera) @ true)
         said.append(float(miss @ np.linalg.solve(one.covariance, miss)) / 6)
@@ -191,9 +192,9 @@ def test_it_begins_anew_after_its_patience_and_goes_on_where_it_was() -> None:
     begun = states.index("restarted")
     assert begun in (16, 17) and states[begun + 1 : 20] == ["tracking"] * (19 - begun)
     last, restarted = found[9].world_from_camera, found[begun]
-    assert restarted.world_from_camera is not None and last is not None and restarted.new_key is not None
-    assert off(restarted.world_from_camera, last)[0] < 1e-9 and restarted.new_key.before == -1
-    assert np.isinf(restarted.new_key.covariance).all()
+    assert restarted.world_from_camera is not None and last is not None and restarted.key is not None
+    assert off(restarted.world_from_camera, last)[0] < 1e-9 and restarted.key.before == -1
+    assert np.isinf(restarted.key.covariance).all()
     since = invert(walk(COUNT)[begun - 10]) @ walk(COUNT)[9]  # the way in the other room is as exact
     moved = invert(restarted.world_from_camera) @ found[19].world_from_camera
     assert off(moved, since)[0] < 0.005

@@ -35,7 +35,7 @@ class State:
 
     tracker: Tracker
     rgbd: Rgbd | None
-    pair: _Pair | None
+    pairs: dict[int, _Pair]
     last_ns: int | None
 
     def __deepcopy__(self, memo: object) -> State:
@@ -51,17 +51,17 @@ class Following:
         self._tracker = Tracker(**options)
         self._edges = edges
         self._rgbd: Rgbd | None = None
-        self._pair: _Pair | None = None  # the last that was tracked
+        self._pairs: dict[int, _Pair] = {}  # by number: the last that was tracked, and the keyframe
         self._last_ns: int | None = None
 
     def state(self) -> State:
         """What `resume` needs to go on from here."""
-        return State(self._tracker.copy(), self._rgbd, self._pair, self._last_ns)
+        return State(self._tracker.copy(), self._rgbd, self._pairs, self._last_ns)
 
     def resume(self, state: State) -> None:
         """Go on from a state."""
         self._tracker, self._rgbd = state.tracker.copy(), state.rgbd
-        self._pair, self._last_ns = state.pair, state.last_ns
+        self._pairs, self._last_ns = state.pairs, state.last_ns
 
     def step(self, frame: Frame, depth: DepthFrame, info: CameraInfo) -> dict[str, Message]:
         """What one frame says. Raises OdometryError."""
@@ -83,12 +83,13 @@ class Following:
         out: dict[str, Message] = {"tracking": _tracking(frame, found)}
         if found.world_from_camera is not None:
             out["pose"] = _pose(frame, found)
-        if found.new_key is not None:
-            its = pair if found.new_key.seq == frame.seq or self._pair is None else self._pair
-            out["keyframe"] = _keyframe(its, rgbd, found.new_key)
-            out["edge_map"] = _edge_map(its.stamp, found.new_key)
-        if found.world_from_camera is not None:
-            self._pair = pair
+            self._pairs = self._pairs | {frame.seq: pair}
+        if found.ready is not None:
+            its = self._pairs[found.ready.seq]
+            out["keyframe"] = _keyframe(its, rgbd, found.ready)
+            out["edge_map"] = _edge_map(its.stamp, found.ready)
+        if found.world_from_camera is not None and found.key is not None:
+            self._pairs = {seq: self._pairs[seq] for seq in {found.key.seq, frame.seq} & self._pairs.keys()}
         return out
 
 

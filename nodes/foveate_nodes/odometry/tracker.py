@@ -16,7 +16,7 @@ from foveate_nodes.odometry.alignment import PLAIN, Alignment, Residual, align
 from foveate_nodes.odometry.features import Features, pose_between
 from foveate_nodes.odometry.pyramid import LEVELS
 from foveate_nodes.odometry.view import Reference, View
-from foveate_nodes.odometry.window import Window
+from foveate_nodes.odometry.window import Optimising, Window
 
 Array = NDArray[np.float64]
 _COARSE = 3
@@ -24,6 +24,7 @@ _COARSE_STEPS = 6
 _MOST_DOUBT = 1.7  # times the last noise: what the residuals are taken to be at most
 _DOUBT, _DOUBT_PX = 1.5, 2.0  # times the last frame's noise, and pixels: what starting poses are held against
 _FLOW, _PARALLAX, _HIDDEN = 0.18, 0.09, 0.5  # of the image's width, the same, of the points: each makes a keyframe
+_READY = 4  # frames until a new keyframe's window is asked for: always as many, however fast the machine is
 _KEPT = 40  # keyframes to find the way back to
 _TRIED = 3  # of those, at each frame that is lost
 _WORSE = 2.0  # times the least residual against the keyframe: light or blur has changed (Engel et al. 2018, 3.1)
@@ -52,7 +53,7 @@ class Tracked:
     world_from_camera: Array | None
     covariance: Array
     key: Key | None
-    new_key: Key | None = None  # of this frame, or where that explained it better, of the one before
+    ready: Key | None = None  # one of a few frames ago, where its window has now put it
     agreement: Agreement | None = None
     alignment: Alignment | None = None
     starts: int = 0
@@ -69,6 +70,9 @@ class Tracker:
         (0 or 1 = none); after `patience_s` without a way back it begins anew where it was lost."""
         self._residual, self._planes, self._use_corners = residual, planes, use_corners
         self._window = Window(window, window_planes) if window > 1 else None
+        self._optimising: Optimising | None = None  # with the newest keyframe
+        self._since = 0  # frames since that was made
+        self._ready: Key | None = None  # in this frame
         self._patience_s = patience_s
         self.keys: list[Key] = []
         self._key: Key | None = None
@@ -90,6 +94,15 @@ class Tracker:
 
     def track(self, view: View, seq: int, time_s: float) -> Tracked:
         """The next frame; times grow."""
+        self._ready = None
+        self._since += 1
+        if self._since == _READY:
+            self._taken_over()
+        found = self._tracked(view, seq, time_s)
+        found.ready = self._ready
+        return found
+
+    def _tracked(self, view: View, seq: int, time_s: float) -> Tracked:
         if self._key is None:
             return self._begin(view, seq, time_s, np.eye(4), "started")
         if self._lost_s is None:
@@ -110,21 +123,31 @@ class Tracker:
         covariance = np.zeros((6, 6)) if self._key is None else np.full((6, 6), np.inf)
         key = self._settle(view, reference, seq, time_s, world_from_camera, -1, covariance)
         self._speed = np.zeros(6)
-        return Tracked(state, "", key.world_from_camera, covariance, key, key)
+        return Tracked(state, "", key.world_from_camera, covariance, key)
 
     def _settle(self, view: View, reference: Reference, seq: int, time_s: float, world_from_camera: Array, before: int,
                 covariance: Array) -> Key:  # fmt: skip
-        """Make a frame the keyframe."""
-        if self._window is not None:
-            self._window.add(seq, view, reference, world_from_camera, self._light, self._noise, covariance, before)
-            self._window.optimise()
-            self._window.shrink()
-            world_from_camera = invert(self._window.members[-1].pose)
+        """Make a frame the keyframe; the one before has been taken over."""
         key = self._key = Key(seq, reference, Features.of(view), world_from_camera, before, covariance)
         self.keys = [*self.keys[-(_KEPT - 1) :], key]
+        if self._window is None:
+            self._ready = key
+        else:
+            self._window.add(seq, view, reference, world_from_camera, self._light, self._noise, covariance, before)
+            self._optimising, self._since = Optimising(self._window), 0
         self._relative, self._light, self._sharp = np.eye(4), PLAIN, np.inf
         self._last, self._last_s, self._lost_s = (view, seq), time_s, None
         return key
+
+    def _taken_over(self) -> Key:
+        """The keyframe; what the window has made of it counts from here on."""
+        assert self._key is not None
+        if self._optimising is not None:
+            self._window, self._optimising = self._optimising.result(), None
+            pose = invert(self._window.members[-1].pose)
+            self._ready = self._key = replace(self._key, world_from_camera=pose)
+            self.keys = [*self.keys[:-1], self._key]
+        return self._key
 
     def _starts(self, view: View, time_s: float) -> list[Array]:
         """Poses (camera_from_key) to start from (Schenk 2019, III.C), and the turn that the image's slide suggests."""
@@ -170,7 +193,7 @@ class Tracker:
         made: Key | None = None
         if said.reason and self._last[1] != key.seq:
             # the frame before was tracked, and is nearer: it becomes the keyframe (Schenk and Fraundorfer 2017b, III.D)
-            before = self._last
+            before, key = self._last, self._taken_over()
             pose = key.world_from_camera @ invert(self._relative)
             reference = Reference.of(before[0], self._use_corners)
             again = [start @ invert(self._relative) for start in starts]
@@ -202,9 +225,10 @@ class Tracker:
         if made is None and (self._due(view, said) or found.sigma > _WORSE * self._sharp):
             reference = Reference.of(view, self._use_corners)
             if len(reference.point_m[0]) >= _LEAST_POINTS:
+                key = self._taken_over()
+                pose = key.world_from_camera @ invert(found.pose)
                 key = made = self._settle(view, reference, seq, time_s, pose, key.seq, said.covariance)
-                pose = key.world_from_camera
-        return Tracked(state, "", pose, said.covariance, key, made, said, found, starts)
+        return Tracked(state, "", pose, said.covariance, key, None, said, found, starts)
 
     def _due(self, view: View, said: Agreement) -> bool:
         width = view.camera[0].width
@@ -215,6 +239,7 @@ class Tracker:
     def _find_back(self, view: View, seq: int, time_s: float) -> Tracked:
         """Against the newest keyframes by features; and if that takes too long, begin anew."""
         assert self._key is not None and self._lost_s is not None
+        self._taken_over()
         features = Features.of(view)
         matrix, reason = view.camera[0].matrix, "no keyframe looks like it"
         likely = [(pose_between(key.features, features, matrix), key) for key in self.keys]

@@ -8,6 +8,7 @@ that leaves is marginalised: what was known of it becomes a prior of those that 
 from __future__ import annotations
 
 import copy
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,30 @@ class _System:
     side: Array  # 8K
     cost: float
     points: list[tuple[Array, Array, Array]]  # of each keyframe: normal N, side N, cross N x 8K
+
+
+class Optimising:
+    """A copy of a window, while a thread of its own optimises it: its kernels hold no lock of the interpreter."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window.copy()
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="odometry's window", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._window.optimise()
+            self._window.shrink()
+        except BaseException as fault:  # it belongs to whoever asks for the result
+            self._fault = fault
+
+    def result(self) -> Window:
+        """Waits for it; may be asked for more than once. Raises what optimising raised."""
+        self._thread.join()
+        if self._fault is not None:
+            raise self._fault
+        return self._window.copy()
 
 
 class Window:
@@ -208,7 +233,7 @@ class Window:
         small, small_side = np.zeros((6, 6)), np.zeros(6)
         cost, _ = kernels.plane_terms(
             target.view.depth[_PLANE_LEVEL], host.plane, pose, target.view.camera[_PLANE_LEVEL].numbers,
-            max(host.noise[1], target.noise[1]),            self._planes, small, small_side, np.empty(len(host.plane)),
+            max(host.noise[1], target.noise[1]), self._planes, small, small_side, np.empty(len(host.plane)),
         )  # fmt: skip
         at, ah = slice(t * UNKNOWNS, t * UNKNOWNS + 6), slice(h * UNKNOWNS, h * UNKNOWNS + 6)
         mixed = -small @ adjoint
