@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -43,6 +44,7 @@ PROCESS = Path(__file__).parent / "odometry_peers" / "process.py"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "rgbd"
 BASES = ("open3d_hybrid", "opencv_rgbd")  # whose milliseconds the others' are compared with
 START_S, FRAME_S = 120.0, 20.0  # imports and compiling; one frame
+COMPILING = 2  # frames
 LOST_FRAMES = 10
 REACH_FRAMES = 30
 ENOUGH_DEG = 5.0
@@ -90,7 +92,7 @@ class Process:
 
     def track(self, number: int) -> None:
         """A frame."""
-        answer = self.ask(str(number), FRAME_S)
+        answer = self.ask(str(number), FRAME_S if len(self.answers) >= COMPILING else START_S)
         if answer is not None:
             self.answers.append(answer)
 
@@ -152,7 +154,7 @@ def is_kept(found: dict[str, Any], tracked: NDArray[np.bool_]) -> bool:
 
 def score(process: Process, made: Sequence) -> dict[str, Any]:
     """All that is told of a tracker in a sequence."""
-    if not process.answers:
+    if len(process.answers) <= COMPILING:
         return {"fault": process.fault}
     poses, tracked = held(process.answers, len(made.time_s))
     found: dict[str, Any] = errors(poses, made.truth)
@@ -161,7 +163,7 @@ def score(process: Process, made: Sequence) -> dict[str, Any]:
     found["lost"] = int(np.count_nonzero(~tracked))
     found["kept"] = is_kept(found, tracked)
     for kind in ("cpu_ms", "wall_ms"):
-        times = [answer[kind] for answer in process.answers[2:]]  # the first frames compile
+        times = [answer[kind] for answer in process.answers[COMPILING:]]
         found[kind] = statistics.median(times)
         found[f"{kind}_p95"] = float(np.percentile(times, 95))
     found["frame_cpu_ms"] = [round(answer["cpu_ms"], 3) for answer in process.answers]
@@ -225,7 +227,9 @@ def ratio(runs: list[dict[str, Any]], bases: list[dict[str, Any]]) -> str:
     """Median over frames of how many times the base's milliseconds a tracker takes."""
     every = [
         a / b for run, base in zip(runs, bases, strict=False)
-        for a, b in list(zip(run.get("frame_cpu_ms", []), base.get("frame_cpu_ms", []), strict=False))[2:] if b > 0
+        for a, b in zip(
+            run.get("frame_cpu_ms", [])[COMPILING:], base.get("frame_cpu_ms", [])[COMPILING:], strict=False
+        ) if b > 0
     ]  # fmt: skip
     return f"{statistics.median(every):.2f}" if every else ""
 
@@ -239,7 +243,8 @@ def summary(found: dict[str, dict[str, list[dict[str, Any]]]], trackers: list[st
         if not good:
             print(f"| {tracker} | not run |")
         else:
-            kept, ate = sum(run["kept"] for run in good) / total, [run["ate_m"] for run in good]
+            kept = sum(run["kept"] for run in good) / total
+            ate = [run["ate_m"] for run in good] + [math.inf] * (total - len(good))
             print(f"| {tracker} | {kept:.0%} | {statistics.median(ate):.4f} | {statistics.mean(ate):.4f} | "
                   f"{statistics.median(run['cpu_ms'] for run in good):.1f} |")  # fmt: skip
 

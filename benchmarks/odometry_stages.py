@@ -103,7 +103,7 @@ def main() -> None:
                 stages.seconds.clear()
                 wall_s.clear()
             begun = time.perf_counter()
-            following.track(make(gray_of(frame.image, frame.encoding), metres), number, made.time_s[number])
+            following.track(make(gray_of(frame.image), metres), number, made.time_s[number])
             wall_s.append(time.perf_counter() - begun)
         table(f"{made.name}, {edges}, {options.cores} core{'s' * (options.cores > 1)}", stages.seconds, wall_s)
 

@@ -84,6 +84,20 @@ class BoxRoom:
         depth[hit], light[hit] = distance[hit], color[hit]
 
 
+def wall(texture: Array, world_from_camera: Array, seed: int = 0) -> tuple[Array, Array]:
+    """Image (240 x 320, uint8, noise of 2) and depth (float32, metres) of a wall at z = 2 m, painted with `texture`
+    (square, 4 mm a pixel, its middle at the origin) and bare beyond it."""
+    rows, columns = (np.mgrid[: HEIGHT * _FINER, : WIDTH * _FINER] + 0.5) / _FINER - 0.5
+    rays = np.stack([(columns - MATRIX[0, 2]) / FOCAL_PX, (rows - MATRIX[1, 2]) / FOCAL_PX, np.ones_like(rows)])
+    way = np.einsum("ij,jhw->ihw", world_from_camera[:3, :3], rays)
+    depth = (2.0 - world_from_camera[2, 3]) / way[2]
+    place = (world_from_camera[:2, 3, None, None] + depth * way[:2]) / _PIXEL_M + len(texture) / 2
+    fine = cv2.remap(texture, *place.astype(np.float32), cv2.INTER_LINEAR)
+    light = cv2.resize(fine, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    noisy = light + np.random.default_rng(seed).normal(0, 2.0, light.shape)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), depth[::_FINER, ::_FINER].astype(np.float32)
+
+
 def walk(count: int, size: float = 1.0) -> list[Array]:
     """Poses (world_from_camera) of a smooth way that begins at rest at the origin; 6 mm and 0.5 degrees a frame."""
     made = []

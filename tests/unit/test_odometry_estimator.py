@@ -26,7 +26,7 @@ from foveate_nodes.odometry.camera import PinholeLevel
 from foveate_nodes.odometry.errors import OdometryError
 from foveate_nodes.odometry.loop_closure import LoopClosure
 from foveate_nodes.odometry.pose_graph import PoseGraph, Tie
-from foveate_nodes.odometry.rgbd import Rgbd, gray_of
+from foveate_nodes.odometry.rgbd import Rgbd
 from foveate_nodes.odometry.selection import canny_edges, halved
 from tests.odometry_views import MATRIX, off, posed
 
@@ -123,7 +123,7 @@ def test_halved_masks_keep_thin_lines() -> None:
     [
         ({"matrix": np.diag([0.0, 200.0, 1.0])}, "fx = 0 and fy = 200"),
         ({"matrix": np.full((3, 3), np.nan)}, "fx = nan"),
-        ({"width": 32}, "32 x 240 pixels are too small; the least is 64 x 48"),
+        ({"width": 32}, "32 x 240 pixels are too small; the least is 128 x 96"),
         ({"lens": np.full(4, 0.1), "model": "equidistant"}, "'equidistant' is not known"),
     ],
 )
@@ -147,10 +147,16 @@ def test_a_wrong_unit_of_depth_is_refused(scale_m: float) -> None:
         Rgbd(info()).depth(DepthFrame(Stamp(0), np.ones((240, 320), np.uint16), scale_m, 0))
 
 
-@pytest.mark.parametrize(("encoding", "shape"), [("Mono8", (4, 4, 3)), ("BGR8", (4, 4)), ("BayerRG8", (4, 4))])
+@pytest.mark.parametrize(("encoding", "shape"), [("Mono8", (3,)), ("BGR8", ()), ("BayerRG8", ())])
 def test_an_image_of_another_kind_is_refused(encoding: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(OdometryError, match=f"images are {encoding}"):
-        gray_of(np.zeros(shape, np.uint8), encoding)
+        Rgbd(info()).image(Frame(Stamp(0), np.zeros((240, 320, *shape), np.uint8), encoding, 0))
+
+
+def test_red_first_becomes_blue_first() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    made = Rgbd(info()).image(Frame(Stamp(0), image, "RGB8", 0))
+    assert np.array_equal(made, image[:, :, ::-1])
 
 
 def test_a_changed_camera_is_seen() -> None:

@@ -105,7 +105,7 @@ def test_no_loop_is_wrong(name: str, count: int) -> None:
     tracker, closing = Tracker(planes=0.5), Closing(canny_edges, 0.5, 500)
     poses: dict[int, Array] = {}
     for k, (image, units, _) in enumerate(way):
-        view = View(gray_of(image, "BGR8"), units * np.float32(UNIT_M), LENS.matrix, canny_edges)
+        view = View(gray_of(image), units * np.float32(UNIT_M), LENS.matrix, canny_edges)
         found = tracker.track(view, k, 3 * k / RATE_HZ)
         if found.world_from_camera is not None:
             poses[k] = found.world_from_camera

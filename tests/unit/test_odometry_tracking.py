@@ -279,8 +279,8 @@ def test_another_size_or_camera_in_the_middle_is_refused_and_the_next_frame_is_r
         follower.step(*pair(4, image=small), info())
     with pytest.raises(OdometryError, match="the depth has 160 x 120 pixels"):
         follower.step(*pair(4, depth=np.ones((120, 160))), info())
-    for changed in (info(other), info(size=(160, 120))):
-        with pytest.raises(OdometryError, match=r"matrix or size changed at 0\.132 s"):
+    for changed in (info(other), info(size=(160, 120)), info(lens=np.array([-0.3, 0.1, 0.0, 0.0, 0.0]))):
+        with pytest.raises(OdometryError, match=r"matrix, lens or size changed at 0\.132 s"):
             follower.step(*pair(4), changed)
     with pytest.raises(OdometryError, match="a unit of depth is 1000 m"):
         follower.step(pair(4)[0], DepthFrame(Stamp(132_000_000), pair(4)[1].depth, 1000.0, 4), info())

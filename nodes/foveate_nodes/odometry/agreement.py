@@ -12,8 +12,9 @@ from foveate_nodes.odometry.alignment import Alignment
 from foveate_nodes.odometry.view import Reference, View
 
 Array = NDArray[np.float64]
-_WITHIN_PX = 2.0  # of an edge
+_WITHIN_PX = (2.0, 1.0, 0.0)  # of an edge; the first that does not take in nearly all of a crowded image
 _LEAST_POINTS = 100  # (Schenk and Fraundorfer 2019, III.D)
+LEAST_EDGES = 50  # points on edges, to say anything
 _LEAST_SEEN = 0.12  # of the keyframe's points
 _LEAST_EDGE = 0.28  # beyond chance: right poses have 0.4 to 1, wrong ones -0.3 to 0.2
 _LEAST_PLANE, _PLANES, _PLANE_SIGMAS = 0.4, 200, 4.0
@@ -21,6 +22,7 @@ _MOST_SIGMA_M, _MOST_SIGMA_RAD = 0.1, 0.1
 _SYSTEMATIC_RAD, _SYSTEMATIC_M = 1e-3, 1e-3  # between any two frames of a hand-held Kinect
 _OF_TURN, _OF_SHIFT, _ARM_M = 0.02, 0.03, 1.0  # of the turn, of the shift; and what a turn does to what is so far
 _CROWDED = 0.85  # share of the image that is near an edge, from where on edges tell nothing
+_CROSSING = 0.01  # mean square of edge directions, of surfaces' normals: less in one direction is noise
 _CORRELATED = 30.0  # neighbouring residuals err together: so many count as one
 
 
@@ -52,6 +54,7 @@ def agreement(reference: Reference, view: View, found: Alignment) -> Agreement:
         parallax = float(np.sqrt(((_projected(point, still, camera.numbers) - first)[inside] ** 2).sum(axis=1).mean()))
     on_edge = inside & reference.on_edge[0]
     edge = _hit(view, there[on_edge])
+    edges = int(on_edge.sum())
     plane = found.plane_residual[~np.isnan(found.plane_residual)]
     plane_share = float((np.abs(plane) * found.plane_sigma < _PLANE_SIGMAS).mean()) if len(plane) >= _PLANES else 1.0
     covariance = covariance_of(found) + _systematic(found.pose)
@@ -62,12 +65,16 @@ def agreement(reference: Reference, view: View, found: Alignment) -> Agreement:
         reason = f"only {found.seen} points are in view, {_LEAST_POINTS} are needed"
     elif overlap < _LEAST_SEEN:
         reason = f"only {overlap:.0%} of the keyframe is in view"
+    elif edges < LEAST_EDGES:
+        reason = f"only {edges} points on edges are in view, {LEAST_EDGES} are needed"
     elif edge < _LEAST_EDGE:
         reason = f"only {max(edge, 0):.0%} of the edges agree"
     elif plane_share < _LEAST_PLANE:
         reason = f"only {plane_share:.0%} of the depth agrees"
     elif not (sigma_m < _MOST_SIGMA_M and sigma_rad < _MOST_SIGMA_RAD):
         reason = f"the pose is not determined: {sigma_m:.2g} m, {sigma_rad:.2g} rad"
+    elif _one_way(reference, found, on_edge):
+        reason = "all edges in view run one way, and no surface tells how far along them the camera went"
     return Agreement(edge, plane_share, overlap, flow, parallax, covariance, reason)
 
 
@@ -105,13 +112,24 @@ def _projected(point: Array, pose: Array, camera: Array) -> Array:
     return np.where(np.isfinite(pixel), pixel, -1e6)
 
 
+def _one_way(reference: Reference, found: Alignment, on_edge: NDArray[np.bool_]) -> bool:
+    """Whether noise alone holds the camera along the edges: it has gradients in all directions, and looks as sure."""
+    across = reference.across[on_edge]
+    values, vectors = np.linalg.eigh(across.T @ across / len(across))
+    if values[0] > _CROSSING:
+        return False
+    normal = reference.plane[0][~np.isnan(found.plane_residual), 3:5] @ vectors[:, 0]
+    return len(normal) < _PLANES or float((normal**2).mean()) < _CROSSING
+
+
 def _hit(view: View, pixel: Array) -> float:
     """How many of the pixels lie by an edge, less what chance gives: 0 at random, 1 = all."""
-    if len(pixel) < _LEAST_POINTS // 2:
+    if len(pixel) < LEAST_EDGES:
         return 0.0
-    near = view.distance[0] <= _WITHIN_PX
-    chance = float(near.mean())
-    if chance > _CROWDED:
-        return 0.0
+    for within in _WITHIN_PX:
+        near = view.distance[0] <= within
+        chance = float(near.mean())
+        if chance <= _CROWDED:
+            break
     column, row = np.rint(pixel).astype(int).T
     return float((near[row, column].mean() - chance) / max(1 - chance, 1e-6))

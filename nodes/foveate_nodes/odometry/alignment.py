@@ -35,7 +35,7 @@ class Alignment:
     cost: float  # mean of the last level, of all points
     information: Array  # 6 x 6, of a step in the view's frame
     seen: int  # points in view
-    sigma: float  # of the image residual
+    sigma: float  # of the image residual: grey levels, or pixels where it is distances alone
     plane_sigma: float  # of the depth, in units of what the camera's noise is
     iterations: int
     residual: Array  # of the points of the last level; NaN where not in view
@@ -73,7 +73,8 @@ def align(
         steps += used
         total = max(float(weights @ [len(point), len(plane), len(edge)]), 1.0)
     return Alignment(
-        pose, brightness, cost / total, normal[:6, :6].copy(), seen, spread[0].item(), spread[1].item(), steps,
+        pose, brightness, cost / total, normal[:6, :6].copy(), seen, spread[0 if weights[0] > 0 else 2].item(),
+        spread[1].item(), steps,
         residuals, plane_residuals,
     )  # fmt: skip
 

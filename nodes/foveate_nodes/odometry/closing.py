@@ -76,8 +76,7 @@ class Closing:
     def step(self, key: messages.Keyframe) -> messages.PoseGraph | None:
         """The graph where this keyframe closed a loop, else None."""
         depth_m = key.depth * np.float32(key.scale_m)
-        gray = key.image if key.image.ndim == 2 else gray_of(key.image, "BGR8")
-        view = View(gray, depth_m, key.camera_matrix, self._edges)
+        view = View(gray_of(key.image), depth_m, key.camera_matrix, self._edges)
         place = _Place(key.seq, Reference.of(view), Features.of(view))
         pose = transform(quaternion(key.orientation), key.position_m)
         self.graph.add(key.seq, pose, key.before, key.covariance)

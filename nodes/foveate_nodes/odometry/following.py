@@ -37,6 +37,9 @@ class State:
     rgbd: Rgbd | None
     pairs: dict[int, _Pair]
     last_ns: int | None
+    back_ns: int | None
+    number: int
+    shift: int
 
     def __deepcopy__(self, memo: object) -> State:
         """Itself: there are megabytes in it, and nobody writes to them."""
@@ -48,49 +51,66 @@ class Following:
 
     def __init__(self, options: dict[str, Any], edges: EdgeDetector = canny_edges) -> None:
         """`options`: of Tracker."""
+        self._patience_ns = round(options.get("patience_s", 2.0) * 1e9)
         self._tracker = Tracker(**options)
         self._edges = edges
         self._rgbd: Rgbd | None = None
         self._pairs: dict[int, _Pair] = {}  # by number: the last that was tracked, and the keyframe
         self._last_ns: int | None = None
+        self._back_ns: int | None = None  # since when time is behind that
+        self._number, self._shift = -1, 0  # of the last frame, and what its seq lacks: that begins anew with a camera
 
     def state(self) -> State:
         """What `resume` needs to go on from here."""
-        return State(self._tracker.copy(), self._rgbd, self._pairs, self._last_ns)
+        return State(
+            self._tracker.copy(), self._rgbd, self._pairs, self._last_ns, self._back_ns, self._number, self._shift
+        )
 
     def resume(self, state: State) -> None:
         """Go on from a state."""
         self._tracker, self._rgbd = state.tracker.copy(), state.rgbd
-        self._pairs, self._last_ns = state.pairs, state.last_ns
+        self._pairs, self._last_ns, self._back_ns = state.pairs, state.last_ns, state.back_ns
+        self._number, self._shift = state.number, state.shift
 
     def step(self, frame: Frame, depth: DepthFrame, info: CameraInfo) -> dict[str, Message]:
         """What one frame says. Raises OdometryError."""
         t_ns = frame.stamp.t_ns
-        if self._last_ns is not None and t_ns <= self._last_ns:
+        if self._last_ns is not None and t_ns <= self._last_ns and not self._new_time(t_ns):
             back_s = (self._last_ns - t_ns) / 1e9
             return {"tracking": _lost(frame, f"time went back by {back_s:.3f} s: the frame is left out")}
-        rgbd = self._rgbd = self._rgbd or Rgbd(info)
+        rgbd = self._rgbd or Rgbd(info)
         if not rgbd.fits(info):
             raise OdometryError(
-                f"the camera's matrix or size changed at {t_ns / 1e9:.3f} s; odometry follows one camera: start it anew"
+                f"the camera's matrix, lens or size changed at {t_ns / 1e9:.3f} s; odometry follows one camera: "
+                "start it anew"
             )
         pair = _Pair(frame.stamp, rgbd.image(frame), rgbd.depth(depth), depth.scale_m)
-        self._last_ns = t_ns
-        view = View(
-            gray_of(pair.image, frame.encoding), pair.units * np.float32(pair.scale_m), rgbd.matrix, self._edges
-        )
-        found = self._tracker.track(view, frame.seq, t_ns / 1e9)
+        self._rgbd, self._last_ns, self._back_ns = rgbd, t_ns, None
+        if frame.seq + self._shift <= self._number:
+            self._shift = self._number + 1 - frame.seq
+        number = self._number = frame.seq + self._shift
+        view = View(gray_of(pair.image), pair.units * np.float32(pair.scale_m), rgbd.matrix, self._edges)
+        found = self._tracker.track(view, number, t_ns / 1e9)
         out: dict[str, Message] = {"tracking": _tracking(frame, found)}
         if found.world_from_camera is not None:
             out["pose"] = _pose(frame, found)
-            self._pairs = self._pairs | {frame.seq: pair}
+            self._pairs = self._pairs | {number: pair}
         if found.ready is not None:
             its = self._pairs[found.ready.seq]
             out["keyframe"] = _keyframe(its, rgbd, found.ready)
             out["edge_map"] = _edge_map(its.stamp, found.ready)
         if found.world_from_camera is not None and found.key is not None:
-            self._pairs = {seq: self._pairs[seq] for seq in {found.key.seq, frame.seq} & self._pairs.keys()}
+            self._pairs = {seq: self._pairs[seq] for seq in {found.key.seq, number} & self._pairs.keys()}
         return out
+
+    def _new_time(self, t_ns: int) -> bool:
+        """Whether stamps that are behind have gone on for so long that the clock must have been set."""
+        if self._back_ns is None or t_ns <= self._back_ns:
+            self._back_ns = t_ns
+        if t_ns - self._back_ns < self._patience_ns:
+            return False
+        self._tracker.set_clock(t_ns / 1e9)
+        return True
 
 
 def _pose(frame: Frame, found: Tracked) -> PoseEstimate:

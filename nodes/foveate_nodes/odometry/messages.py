@@ -50,14 +50,14 @@ class Tracking(Message):
 class Keyframe(Message):
     """A frame that others are measured against, with its depth and its place in `odom`."""
 
-    image: NDArray[np.uint8]  # H x W or H x W x 3, as the camera gave it
+    image: NDArray[np.uint8]  # H x W or H x W x 3 (blue first), without distortion
     depth: NDArray[np.uint16]  # H x W, 0 = not measured
     scale_m: float  # metres a unit of depth
     camera_matrix: NDArray[np.float64]  # 3 x 3
     position_m: NDArray[np.float64]  # (3,), odom_from_camera
     orientation: NDArray[np.float64]  # (4,), x, y, z, w
     covariance: NDArray[np.float64]  # 6 x 6, of the step from the keyframe before, as in PoseEstimate
-    seq: int  # of the frame
+    seq: int  # of the frame; where a camera begins anew to count it goes on
     before: int  # the seq of the keyframe before; -1 = the first, or the first after a loss without relocalisation
 
 

@@ -1,4 +1,4 @@
-"""A frame with its depth as odometry takes it: grey, in metres, without distortion."""
+"""A frame with its depth as odometry takes it: of one camera, without distortion."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from foveate.messages import CameraInfo, DepthFrame, Frame
 from foveate_nodes.odometry.errors import OdometryError
 
 _MODELS = ("plumb_bob", "rational_polynomial", "")
+_LEAST = (128, 96)  # pixels: smaller ones hold too few edges to begin with
 
 
 class Rgbd:
@@ -24,9 +25,12 @@ class Rgbd:
             raise OdometryError(
                 f"the camera's matrix has fx = {matrix[0, 0]:g} and fy = {matrix[1, 1]:g}; both must be > 0"
             )
-        if info.width < 64 or info.height < 48:
-            raise OdometryError(f"images of {info.width} x {info.height} pixels are too small; the least is 64 x 48")
+        if info.width < _LEAST[0] or info.height < _LEAST[1]:
+            raise OdometryError(
+                f"images of {info.width} x {info.height} pixels are too small; the least is {_LEAST[0]} x {_LEAST[1]}"
+            )
         self.matrix = matrix
+        self._lens = info.model, np.array(info.distortion, np.float64).ravel()
         self.size = (info.width, info.height)
         self._maps: Any = None
         if np.any(info.distortion):
@@ -40,14 +44,25 @@ class Rgbd:
 
     def fits(self, info: CameraInfo) -> bool:
         """Whether it is still the same camera."""
-        return (info.width, info.height) == self.size and bool(np.array_equal(info.camera_matrix, self.matrix))
+        model, distortion = self._lens
+        return (
+            (info.width, info.height) == self.size
+            and np.array_equal(np.reshape(info.camera_matrix, (3, 3)), self.matrix)
+            and info.model == model
+            and np.array_equal(np.ravel(info.distortion), distortion)
+        )
 
     def image(self, frame: Frame) -> NDArray[np.uint8]:
-        """The image (H x W or H x W x 3), without distortion. Raises OdometryError."""
+        """The image (H x W or H x W x 3, blue first), without distortion. Raises OdometryError."""
+        if frame.image.ndim != {"Mono8": 2, "BGR8": 3, "RGB8": 3}.get(frame.encoding):
+            raise OdometryError(f"images are {frame.encoding}; odometry takes Mono8, BGR8 and RGB8")
         self._held(frame.image.shape, "the image")
+        image = frame.image
+        if frame.encoding == "RGB8":
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         if self._maps is None:
-            return frame.image
-        return np.asarray(cv2.remap(frame.image, self._maps[0], self._maps[1], cv2.INTER_LINEAR))
+            return image
+        return np.asarray(cv2.remap(image, self._maps[0], self._maps[1], cv2.INTER_LINEAR))
 
     def depth(self, frame: DepthFrame) -> NDArray[np.uint16]:
         """Depth (H x W, the frame's units), without distortion. Raises OdometryError."""
@@ -66,11 +81,6 @@ class Rgbd:
             )
 
 
-def gray_of(image: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
-    """H x W of Mono8 or BGR8. Raises OdometryError."""
-    if encoding == "Mono8" and image.ndim == 2:
-        return image
-    if encoding in ("BGR8", "RGB8") and image.ndim == 3:
-        code = cv2.COLOR_BGR2GRAY if encoding == "BGR8" else cv2.COLOR_RGB2GRAY
-        return np.asarray(cv2.cvtColor(image, code))
-    raise OdometryError(f"images are {encoding}; odometry takes Mono8 and BGR8")
+def gray_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """H x W of what `Rgbd.image` gives."""
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))

@@ -18,6 +18,7 @@ _CORNER_QUALITY = 0.01  # of the best corner
 _FAR, _LEAST_FAR_M = 1.5, 4.0  # times the farthest depth that was measured, and metres
 _FEW_KNOWN = 0.25  # of the edges' pixels
 _FAR_CELLS, _SPARSE = 16, 0.1  # a hole is large where in a square of a 16th of the width so few pixels have depth
+_AROUND = 7  # pixels of the image of half the size
 _JUMP = 0.03  # of the depth: more within a pixel is a rim
 
 
@@ -28,6 +29,17 @@ def canny_edges(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     high, _ = cv2.threshold(gray, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     return np.asarray(cv2.Canny(gray, high / 2, max(high, 1.0), apertureSize=3, L2gradient=True))
+
+
+def crossing(halved_gray: NDArray[np.uint8], pixel: NDArray[Any]) -> NDArray[np.float64]:
+    """Unit vectors (N x 2) across the edges at pixels (N x 2: column, row) of the image of twice the size: the main
+    direction of the gradients around (Foerstner and Guelch 1987), for noise alone has a gradient at every pixel."""
+    light = halved_gray.astype(np.float32)
+    dx, dy = (np.asarray(cv2.Sobel(light, cv2.CV_32F, *order)) for order in ((1, 0), (0, 1)))
+    xx, yy, xy = (np.asarray(cv2.blur(product, (_AROUND, _AROUND))) for product in (dx * dx, dy * dy, dx * dy))
+    column, row = np.minimum(np.asarray(pixel).T // 2, np.array([[light.shape[1] - 1], [light.shape[0] - 1]]))
+    angle = 0.5 * np.arctan2(2 * xy[row, column], xx[row, column] - yy[row, column]).astype(np.float64)
+    return np.column_stack([np.cos(angle), np.sin(angle)])
 
 
 def corners(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:

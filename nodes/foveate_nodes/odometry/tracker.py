@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from foveate_calibration.rigid import invert, rotation_from, transform
 from foveate_nodes.odometry import se3
-from foveate_nodes.odometry.agreement import Agreement, agreement
+from foveate_nodes.odometry.agreement import LEAST_EDGES, Agreement, agreement
 from foveate_nodes.odometry.alignment import PLAIN, Alignment, Residual, align
 from foveate_nodes.odometry.features import Features, pose_between
 from foveate_nodes.odometry.pyramid import LEVELS
@@ -28,6 +28,7 @@ _READY = 4  # frames until a new keyframe's window is asked for: always as many,
 _KEPT = 40  # keyframes to find the way back to
 _TRIED = 3  # of those, at each frame that is lost
 _WORSE = 2.0  # times the least residual against the keyframe: light or blur has changed (Engel et al. 2018, 3.1)
+_NOISE = (6.0, 1.0)  # of brightness and depth, before any is measured
 _LEAST_POINTS = 200  # of a keyframe
 _LEAST_RESPONSE = 0.05  # of a phase correlation that says something
 
@@ -83,7 +84,7 @@ class Tracker:
         self._last_s = 0.0
         self._lost_s: float | None = None  # since when
         self._sharp = np.inf  # the least residual against the keyframe
-        self._noise = (4.0, 1.0)  # residuals of the last frame: of brightness, and of depth in its own sigma
+        self._noise = _NOISE  # residuals of the last frame: of brightness, and of depth in its own sigma
         self._spread = np.zeros((6, 6))  # covariance of the last frame that was tracked
 
     def copy(self) -> Tracker:
@@ -96,7 +97,7 @@ class Tracker:
         """The next frame; times grow."""
         self._ready = None
         self._since += 1
-        if self._since == _READY:
+        if self._optimising is not None and self._since == _READY:
             self._taken_over()
         found = self._tracked(view, seq, time_s)
         found.ready = self._ready
@@ -105,18 +106,22 @@ class Tracker:
     def _tracked(self, view: View, seq: int, time_s: float) -> Tracked:
         if self._key is None:
             return self._begin(view, seq, time_s, np.eye(4), "started")
+        found = self._follow(view, seq, time_s)
+        if isinstance(found, Tracked):
+            return found
         if self._lost_s is None:
-            found = self._follow(view, seq, time_s)
-            if found is not None:
-                return found
             self._lost_s = time_s
-        return self._find_back(view, seq, time_s)
+        return self._find_back(view, seq, time_s, found)
+
+    def set_clock(self, time_s: float) -> None:
+        """Times go on from here, earlier or later: nothing is known of the speed."""
+        self._last_s, self._speed = time_s, np.zeros(6)
+        self._lost_s = None if self._lost_s is None else time_s
 
     def _begin(self, view: View, seq: int, time_s: float, world_from_camera: Array, state: str) -> Tracked:
         reference = Reference.of(view, self._use_corners)
-        count = len(reference.point_m[0])
-        if count < _LEAST_POINTS:
-            reason = f"only {count} points of edges with depth, {_LEAST_POINTS} are needed to begin"
+        reason = _lacking(reference)
+        if reason:
             return Tracked("lost", reason, None, np.full((6, 6), np.inf), self._key)
         if self._window is not None:
             self._window.restart()
@@ -184,8 +189,8 @@ class Tracker:
         found.iterations += sum(one.iterations for one in near)
         return found
 
-    def _follow(self, view: View, seq: int, time_s: float) -> Tracked | None:
-        """Against the keyframe, else against the frame before; None where neither explains the view."""
+    def _follow(self, view: View, seq: int, time_s: float) -> Tracked | str:
+        """Against the keyframe, else against the frame before; the reason where neither explains the view."""
         assert self._key is not None and self._last is not None
         key, starts = self._key, self._starts(view, time_s)
         found = self._aligned(key.reference, view, starts, self._light)
@@ -199,13 +204,14 @@ class Tracker:
             again = [start @ invert(self._relative) for start in starts]
             second = self._aligned(reference, view, again, PLAIN)
             judged = agreement(reference, view, second)
-            if judged.reason:
-                return None
+            if judged.reason or _lacking(reference):
+                return said.reason
             key = made = self._settle(before[0], reference, before[1], self._last_s, pose, key.seq, self._spread)
             found, said = second, judged
         elif said.reason:
-            return None
-        return self._accepted(view, seq, time_s, key, found, said, "tracking", len(starts), made)
+            return said.reason
+        state = "tracking" if self._lost_s is None else "relocalised"
+        return self._accepted(view, seq, time_s, key, found, said, state, len(starts), made)
 
     def _accepted(self, view: View, seq: int, time_s: float, key: Key, found: Alignment, said: Agreement, state: str,
                   starts: int, made: Key | None = None) -> Tracked:  # fmt: skip
@@ -221,10 +227,11 @@ class Tracker:
             said, covariance=said.covariance * (found.sigma / min(self._sharp, found.sigma)) ** 2 / said.plane
         )
         self._spread = said.covariance
-        self._sharp, self._noise = min(self._sharp, found.sigma), (found.sigma, found.plane_sigma)
+        light = _NOISE[0] if self._residual == "distance" else found.sigma  # distances know nothing of it
+        self._sharp, self._noise = min(self._sharp, found.sigma), (light, found.plane_sigma)
         if made is None and (self._due(view, said) or found.sigma > _WORSE * self._sharp):
             reference = Reference.of(view, self._use_corners)
-            if len(reference.point_m[0]) >= _LEAST_POINTS:
+            if not _lacking(reference):
                 key = self._taken_over()
                 pose = key.world_from_camera @ invert(found.pose)
                 key = made = self._settle(view, reference, seq, time_s, pose, key.seq, said.covariance)
@@ -236,12 +243,12 @@ class Tracker:
             said.flow_px / (_FLOW * width) + said.parallax_px / (_PARALLAX * width) + (1 - said.overlap) / _HIDDEN > 1
         )
 
-    def _find_back(self, view: View, seq: int, time_s: float) -> Tracked:
-        """Against the newest keyframes by features; and if that takes too long, begin anew."""
+    def _find_back(self, view: View, seq: int, time_s: float, why: str) -> Tracked:
+        """Against the newest keyframes by features; and if that takes too long, begin anew. `why` it is lost."""
         assert self._key is not None and self._lost_s is not None
         self._taken_over()
         features = Features.of(view)
-        matrix, reason = view.camera[0].matrix, "no keyframe looks like it"
+        matrix = view.camera[0].matrix
         likely = [(pose_between(key.features, features, matrix), key) for key in self.keys]
         ranked = sorted(((*pose, key) for pose, key in likely if pose is not None), key=lambda one: -one[1])[:_TRIED]
         for start, _, key in ranked:
@@ -250,8 +257,16 @@ class Tracker:
             if not said.reason:
                 self._relative, self._sharp = found.pose, np.inf
                 return self._accepted(view, seq, time_s, key, found, said, "relocalised", len(ranked))
-            reason = said.reason
         if time_s - self._lost_s > self._patience_s:
             pose_then = self._key.world_from_camera @ invert(self._relative)
             return self._begin(view, seq, time_s, pose_then, "restarted")
+        reason = f"{why}; features show it to be at no other keyframe"
         return Tracked("lost", reason, None, np.full((6, 6), np.inf), self._key, starts=len(ranked))
+
+
+def _lacking(reference: Reference) -> str:
+    """Why a view can be no keyframe; "" where it can."""
+    points, edges = len(reference.point_m[0]), int(reference.on_edge[0].sum())
+    if points < _LEAST_POINTS:
+        return f"only {points} points of edges with depth, {_LEAST_POINTS} are needed to begin"
+    return "" if edges >= LEAST_EDGES else f"only {edges} points on edges with depth, {LEAST_EDGES} are needed to begin"

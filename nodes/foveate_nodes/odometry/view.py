@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from foveate_nodes.odometry.camera import PinholeLevel
 from foveate_nodes.odometry.pyramid import LEVELS, MIDDLE, depth_pyramid, evened, gray_pyramid
-from foveate_nodes.odometry.selection import chosen, corners, halved, lacks_depth, surfaces, with_far
+from foveate_nodes.odometry.selection import chosen, corners, crossing, halved, lacks_depth, surfaces, with_far
 
+Array = NDArray[np.float64]
 Gray = NDArray[np.uint8]
 Depth = NDArray[np.float32]
 EdgeDetector = Callable[[Gray], Gray]
@@ -65,13 +66,14 @@ class Reference:
     plane: tuple[NDArray[np.float64], ...]  # N x 6: place and unit normal, by level
     gray: NDArray[np.uint8]  # N, of the finest level, as the camera gave it
     measured: NDArray[np.bool_]  # N, of the finest level: it has depth; the others are taken to be far
+    across: Array  # N x 2, of the finest level: unit vector across the edge
 
     @classmethod
     def of(cls, view: View, use_corners: bool = True) -> Reference:
         """Spread over the image as `selection` says."""
         corner = corners(view.gray[0]) if use_corners else np.zeros_like(view.gray[0])
         points, values, edges = [], [], []
-        grays, measured = np.zeros(0, np.uint8), np.zeros(0, np.bool_)
+        grays, measured, across = np.zeros(0, np.uint8), np.zeros(0, np.bool_), np.zeros((0, 2))
         lacking = lacks_depth(view.depth[0], view.edge[0])
         for level in range(LEVELS):
             gray, depth, camera = view.gray[level], view.depth[level], view.camera[level]
@@ -84,8 +86,9 @@ class Reference:
             edges.append(view.edge[level][row, column] > 0)
             if level == 0:
                 grays, measured = gray[row, column], depth[row, column] > 0
+                across = crossing(view.gray[1], pixel)
             corner = halved(corner)
         camera = view.camera[PLANE_LEVEL]
         planes = [surfaces(view.depth[PLANE_LEVEL], camera.numbers, stride) for stride in _PLANE_STRIDE]
         by_level = tuple(planes[0] if level < 2 else planes[1] for level in range(LEVELS))
-        return cls(tuple(points), tuple(values), tuple(edges), by_level, grays, measured)
+        return cls(tuple(points), tuple(values), tuple(edges), by_level, grays, measured, across)

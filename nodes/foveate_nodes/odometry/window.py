@@ -207,7 +207,7 @@ class Window:
             off = host.inverse_depth - host.measured
             weight = 1 / (1 + off * off * host.information / 5)  # a rim may have the depth of what is behind it
             point_normal, point_side = host.information * weight, host.information * weight * off
-            cost += float(3 * np.log1p(off * off * host.information / 5).sum())
+            cost += float(2.5 * np.log1p(off * off * host.information / 5).sum())
             cross, residual = np.zeros((len(off), size)), np.empty(len(off))
             for t, target in enumerate(self.members):
                 if t == h or (host.seq, target.seq) in self._unlike:
