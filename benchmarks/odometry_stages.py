@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
 import time
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -39,18 +40,19 @@ class Stages:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._inner = [0.0]  # of the stages within each that runs
+        self._of = threading.local()  # `inner`: of the stages within each that runs, by thread
 
     def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **named: Any) -> Any:
+            inner = self._of.__dict__.setdefault("inner", [0.0])
             begun = time.perf_counter()
-            self._inner.append(0.0)
+            inner.append(0.0)
             try:
                 return call(*arguments, **named)
             finally:
                 took = time.perf_counter() - begun
-                self.seconds[name] = self.seconds.get(name, 0.0) + took - self._inner.pop()
-                self._inner[-1] += took
+                self.seconds[name] = self.seconds.get(name, 0.0) + took - inner.pop()
+                inner[-1] += took
 
         return run
 
@@ -85,15 +87,16 @@ def main() -> None:
     parser.add_argument("sequence", type=Path, nargs="?", default=KITCHEN)
     parser.add_argument("--edges", nargs="+", choices=("canny", "network"), default=["canny", "network"])
     parser.add_argument("--cores", type=int, default=1)
+    parser.add_argument("--window", type=int, default=6, help="keyframes that are optimised together, 0 = none")
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-options.cores :])
-    cv2.setNumThreads(options.cores)
+    cv2.setNumThreads(1)  # as `foveate run` does
     made = sequence(options.sequence, 100_000)
     stages = Stages()
     stages.watch()
     for edges in options.edges:
         found: EdgeDetector = canny_edges if edges == "canny" else NetworkEdges(MODEL, threads=options.cores)
-        following, wall_s = tracker.Tracker(), []
+        following, wall_s = tracker.Tracker(window=options.window), []
         detect = stages.timed(f"edges ({edges})", found)
         make = partial(View, matrix=made.matrix, edges=detect)
         for number in range(len(made.frames)):

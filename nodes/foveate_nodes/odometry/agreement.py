@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from foveate_calibration.rigid import vector_from
+from foveate_nodes.odometry import kernels
 from foveate_nodes.odometry.alignment import Alignment
 from foveate_nodes.odometry.view import Reference, View
 
 Array = NDArray[np.float64]
-_WITHIN_PX = (2.0, 1.0, 0.0)  # of an edge; the first that does not take in nearly all of a crowded image
+_WITHIN = tuple(  # 2, 1 and 0 pixels of an edge; the first counts that does not take in nearly all of the image
+    np.array([[dx * dx + dy * dy <= within * within for dx in range(-2, 3)] for dy in range(-2, 3)], np.uint8)
+    for within in (2, 1, 0)
+)
 _LEAST_POINTS = 100  # (Schenk and Fraundorfer 2019, III.D)
+_NEAR_M = 0.05  # nothing is seen nearer
 LEAST_EDGES = 50  # points on edges, to say anything
 _LEAST_SEEN = 0.12  # of the keyframe's points
 _LEAST_EDGE = 0.28  # beyond chance: right poses have 0.4 to 1, wrong ones -0.3 to 0.2
@@ -42,16 +50,8 @@ class Agreement:
 def agreement(reference: Reference, view: View, found: Alignment) -> Agreement:
     """Hold an alignment against the edges and the depth of the view."""
     point, camera = reference.point_m[0], view.camera[0]
-    first = _projected(point, np.eye(4), camera.numbers)
-    there = _projected(point, found.pose, camera.numbers)
-    inside = (there >= 1).all(axis=1) & (there[:, 0] < camera.width - 2) & (there[:, 1] < camera.height - 2)
-    still = found.pose.copy()
-    still[:3, :3] = np.eye(3)
-    count = int(inside.sum())
-    flow = parallax = 0.0
-    if count:
-        flow = float(np.sqrt(((there - first)[inside] ** 2).sum(axis=1).mean()))
-        parallax = float(np.sqrt(((_projected(point, still, camera.numbers) - first)[inside] ** 2).sum(axis=1).mean()))
+    there, inside = np.empty((len(point), 2)), np.empty(len(point), np.bool_)
+    count, flow, parallax = _seen(point, found.pose, camera.numbers, camera.width, camera.height, there, inside)
     on_edge = inside & reference.on_edge[0]
     edge = _hit(view, there[on_edge])
     edges = int(on_edge.sum())
@@ -104,12 +104,25 @@ def sigmas(covariance: Array) -> tuple[float, float]:
     return float(np.sqrt(max(shift, 0))), float(np.sqrt(max(turn, 0)))
 
 
-def _projected(point: Array, pose: Array, camera: Array) -> Array:
-    """Pixels (N x 2); far outside where a point is behind."""
-    seen = point @ pose[:3, :3].T + pose[:3, 3]
-    z = np.where(seen[:, 2] > 0.05, seen[:, 2], np.nan)
-    pixel = seen[:, :2] / z[:, None] * camera[:2] + camera[2:]
-    return np.where(np.isfinite(pixel), pixel, -1e6)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _seen(point: Any, pose: Any, camera: Any, width: int, height: int, there: Any, inside: Any) -> Any:
+    """Write where points (N x 3) are seen from `pose` (N x 2 pixels), and whether that is in the image. Returns their
+    count, the root mean square of how far they moved in the image, and of the part that the shift causes."""
+    count, moved, apart = 0, 0.0, 0.0
+    for i in range(len(point)):
+        x0, y0, z0 = point[i]
+        x, y, z = kernels.placed(pose, x0, y0, z0)
+        there[i, 0], there[i, 1] = camera[0] * x / z + camera[2], camera[1] * y / z + camera[3]
+        u, v = there[i]
+        inside[i] = z > _NEAR_M and u >= 1 and v >= 1 and u < width - 2 and v < height - 2
+        if not inside[i]:
+            continue
+        count += 1
+        u0, v0 = camera[0] * x0 / z0 + camera[2], camera[1] * y0 / z0 + camera[3]
+        moved += (u - u0) ** 2 + (v - v0) ** 2
+        x, y, z = x0 + pose[0, 3], y0 + pose[1, 3], max(z0 + pose[2, 3], _NEAR_M)
+        apart += (camera[0] * x / z + camera[2] - u0) ** 2 + (camera[1] * y / z + camera[3] - v0) ** 2
+    return count, np.sqrt(moved / max(count, 1)), np.sqrt(apart / max(count, 1))
 
 
 def _one_way(reference: Reference, found: Alignment, on_edge: NDArray[np.bool_]) -> bool:
@@ -126,10 +139,10 @@ def _hit(view: View, pixel: Array) -> float:
     """How many of the pixels lie by an edge, less what chance gives: 0 at random, 1 = all."""
     if len(pixel) < LEAST_EDGES:
         return 0.0
-    for within in _WITHIN_PX:
-        near = view.distance[0] <= within
-        chance = float(near.mean())
+    for within in _WITHIN:
+        near = np.asarray(cv2.dilate(view.edge[0], within))
+        chance = cv2.countNonZero(near) / near.size
         if chance <= _CROWDED:
             break
     column, row = np.rint(pixel).astype(int).T
-    return float((near[row, column].mean() - chance) / max(1 - chance, 1e-6))
+    return float(((near[row, column] > 0).mean() - chance) / max(1 - chance, 1e-6))

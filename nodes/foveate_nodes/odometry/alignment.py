@@ -80,18 +80,11 @@ def align(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def spread_of(residual: Any, unit: float, least: float) -> float:
-    """The standard deviation by the median of |r|; `least` where it is smaller, or too few are known."""
-    size = np.abs(residual[np.isfinite(residual)])
-    return max(least, 1.4826 * unit * np.median(size)) if len(size) > 20 else least
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _measure(into: Any, spread: Any, which: Any, ceiling: Any) -> None:
     """Standard deviations of the residuals; those of depth are in units of the one before."""
     for k in range(3):
         if which[k]:
-            spread[k] = min(spread_of(into[k], spread[k] if k == 1 else 1.0, _LEAST_SIGMA[k]), ceiling[k])
+            spread[k] = min(kernels.spread_of(into[k], spread[k] if k == 1 else 1.0, _LEAST_SIGMA[k]), ceiling[k])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -160,6 +160,13 @@ def depth_sigma(z: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def spread_of(residual: Any, unit: float, least: float) -> float:
+    """The standard deviation by the median of |r|; `least` where it is smaller, or too few are known."""
+    size = np.abs(residual[np.isfinite(residual)])
+    return max(least, 1.4826 * unit * np.median(size)) if len(size) > 20 else least
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def solve(normal: Any, side: Any, damping: float, step: Any) -> bool:
     """Solve (N + damping diag N) step = -side by Cholesky's factors; False where N is not positive."""
     size = len(side)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from foveate_calibration.rigid import invert
 from foveate_nodes.odometry import kernels, se3, window_kernels
-from foveate_nodes.odometry.alignment import spread_of
 from foveate_nodes.odometry.pyramid import MIDDLE
 from foveate_nodes.odometry.view import Reference, View
 from foveate_nodes.odometry.window_kernels import UNKNOWNS
@@ -56,7 +55,44 @@ class _System:
     normal: Array  # 8K x 8K
     side: Array  # 8K
     cost: float
-    points: list[tuple[Array, Array, Array]]  # of each keyframe: normal N, side N, cross N x 8K
+    points: tuple[Array, Array, Array]  # of all keyframes: normal N, side N, cross N x 8K
+    spread: Array  # K x K, grey levels, of a pair; 0 = not looked at
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stack:
+    """All that does not change while keyframes are optimised, one behind the other; see `window_terms`."""
+
+    image: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    far: NDArray[np.float32]
+    camera: Array
+    start: NDArray[np.int64]
+    ray: Array
+    value: NDArray[np.float32]
+    measured: Array
+    information: Array
+    plane_start: NDArray[np.int64]
+    plane: Array
+    noise: Array
+
+    @classmethod
+    def of(cls, members: list[Member]) -> _Stack:
+        views, camera = [member.view for member in members], members[0].view.camera
+        return cls(
+            np.stack([view.even[0] for view in views]),
+            np.stack([view.depth[0] for view in views]),
+            np.stack([view.depth[_PLANE_LEVEL] for view in views]),
+            np.stack([camera[0].numbers, camera[_PLANE_LEVEL].numbers]),
+            np.cumsum([0, *(len(member.ray) for member in members)]),
+            np.concatenate([member.ray for member in members]),
+            np.concatenate([member.value for member in members]),
+            np.concatenate([member.measured for member in members]),
+            np.concatenate([member.information for member in members]),
+            np.cumsum([0, *(len(member.plane) for member in members)]),
+            np.concatenate([member.plane for member in members]),
+            np.array([member.noise[1] for member in members]),
+        )
 
 
 class Optimising:
@@ -90,10 +126,10 @@ class Window:
         """`planes`: weight of surfaces against brightness."""
         self._size, self._planes = size, planes
         self.members: list[Member] = []
-        self._sigmas: dict[tuple[int, int], float] = {}  # of the brightness, by host and target
+        self._sigma = np.zeros((0, 0))  # grey levels, of host in target
+        self._use = np.zeros((0, 0), np.bool_)  # pairs in other light agree less than they should, and are left out
+        self._stack: _Stack | None = None
         self._steps: list[tuple[int, int, Array, Array]] = []  # seqs of both ends, other_from_one, its information
-        self._unlike: set[tuple[int, int]] = set()
-        self._measured: dict[tuple[int, int], float] = {}
         self._prior = np.zeros((0, 0))
         self._prior_side = np.zeros(0)
         self._prior_at: list[tuple[Array, Array]] = []  # poses and lights that the prior was linearised at
@@ -154,18 +190,19 @@ class Window:
         if len(self.members) < 2:
             return 0
         damping, used = 1e-4, 0
-        self._unlike = set()
-        self._measured = {}
-        self._linear(range(len(self.members)))
-        self._sigmas = dict(self._measured)  # pairs in other light, or blurred, agree less, and say less
-        noise = {m.seq: m.noise[0] for m in self.members}
-        self._unlike = {(a, b) for (a, b), sigma in self._measured.items() if sigma > _UNLIKE * max(noise[a], noise[b])}
-        system = self._linear(range(len(self.members)))
+        count = len(self.members)
+        self._stack = None
+        self._sigma, self._use = np.full((count, count), _FIRST_SIGMA), ~np.eye(count, dtype=np.bool_)
+        noise = np.array([member.noise[0] for member in self.members])
+        everyone = list(range(count))
+        self._sigma = np.maximum(self._linear(everyone).spread, _LEAST_SIGMA)  # pairs that are blurred say less
+        self._use &= self._sigma <= _UNLIKE * np.maximum(noise[:, None], noise)
+        system = self._linear(everyone)
         for _ in range(_ITERATIONS):
             used += 1
             before = [(m.pose, m.light, m.inverse_depth) for m in self.members]
             step = self._step(system, damping)
-            trial = self._linear(range(len(self.members)))
+            trial = self._linear(everyone)
             if trial.cost < system.cost:
                 gained = system.cost - trial.cost
                 system, damping = trial, damping / 4
@@ -182,6 +219,7 @@ class Window:
         gone = []
         while len(self.members) > self._size:
             gone.append(self._marginalise(self._leaving()))
+        self._stack = None
         return gone
 
     def _leaving(self) -> int:
@@ -197,53 +235,32 @@ class Window:
     def _relative(self, host: Member, target: Member) -> Array:
         return target.pose @ invert(host.pose)
 
-    def _linear(self, hosts: range | list[int]) -> _System:
+    def _linear(self, hosts: list[int]) -> _System:
         """The normal equations of the residuals of `hosts` in all others, and of the prior."""
-        size = UNKNOWNS * len(self.members)
-        normal, side, cost = np.zeros((size, size)), np.zeros(size), 0.0
-        points = []
-        for h in hosts:
-            host = self.members[h]
-            off = host.inverse_depth - host.measured
-            weight = 1 / (1 + off * off * host.information / 5)  # a rim may have the depth of what is behind it
-            point_normal, point_side = host.information * weight, host.information * weight * off
-            cost += float(2.5 * np.log1p(off * off * host.information / 5).sum())
-            cross, residual = np.zeros((len(off), size)), np.empty(len(off))
-            for t, target in enumerate(self.members):
-                if t == h or (host.seq, target.seq) in self._unlike:
-                    continue
-                pose = self._relative(host, target)
-                adjoint = se3.adjoint(pose)
-                more, _ = window_kernels.pair_terms(
-                    target.view.even[0], target.view.depth[0], host.ray, host.inverse_depth, host.value, pose,
-                    adjoint, target.view.camera[0].numbers, np.concatenate([host.light, target.light]),
-                    self._sigmas.get((host.seq, target.seq), _FIRST_SIGMA), h, t, normal, side, point_normal,
-                    point_side, cross, residual,
-                )  # fmt: skip
-                cost += more
-                self._measured[host.seq, target.seq] = spread_of(residual, 1.0, _LEAST_SIGMA)
-                if self._planes > 0:
-                    cost += self._surface(host, target, pose, adjoint, h, t, normal, side)
-            points.append((point_normal, point_side, cross))
-        cost += self._add_prior(normal, side) + self._add_steps(normal, side, hosts)
-        return _System(normal, side, cost, points)
-
-    def _surface(self, host: Member, target: Member, pose: Array, adjoint: Array, h: int, t: int, normal: Array,
-                 side: Array) -> float:  # fmt: skip
-        small, small_side = np.zeros((6, 6)), np.zeros(6)
-        cost, _ = kernels.plane_terms(
-            target.view.depth[_PLANE_LEVEL], host.plane, pose, target.view.camera[_PLANE_LEVEL].numbers,
-            max(host.noise[1], target.noise[1]), self._planes, small, small_side, np.empty(len(host.plane)),
+        stack = self._stack = self._stack or _Stack.of(self.members)
+        count = len(self.members)
+        size = UNKNOWNS * count
+        normal, side = np.zeros((size, size)), np.zeros(size)
+        inverse = np.concatenate([member.inverse_depth for member in self.members])
+        pose = np.stack([member.pose for member in self.members])
+        relative = pose[None] @ np.stack([invert(one) for one in pose])[:, None]
+        adjoint = np.zeros((count, count, 6, 6))
+        adjoint[..., :3, :3] = adjoint[..., 3:, 3:] = relative[..., :3, :3]
+        adjoint[..., 3:, :3] = np.cross(relative[..., :3, 3, None], relative[..., :3, :3], axis=-2)
+        is_host = np.isin(np.arange(count), hosts)
+        off = inverse - stack.measured
+        bend = off * off * stack.information / 5  # a rim may have the depth of what is behind it
+        mine = np.repeat(is_host, np.diff(stack.start))
+        point_normal = np.where(mine, stack.information / (1 + bend), 0.0)
+        point_side, cross, spread = point_normal * off, np.zeros((len(off), size)), np.zeros((count, count))
+        cost = float(2.5 * np.log1p(bend[mine]).sum()) + window_kernels.window_terms(
+            stack.image, stack.depth, stack.far, stack.camera, stack.start, stack.ray, inverse, stack.value,
+            stack.plane_start, stack.plane, self._planes, stack.noise, relative, adjoint,
+            np.stack([member.light for member in self.members]), self._sigma, self._use & is_host[:, None],
+            _LEAST_SIGMA, normal, side, point_normal, point_side, cross, spread,
         )  # fmt: skip
-        at, ah = slice(t * UNKNOWNS, t * UNKNOWNS + 6), slice(h * UNKNOWNS, h * UNKNOWNS + 6)
-        mixed = -small @ adjoint
-        normal[at, at] += small
-        normal[at, ah] += mixed
-        normal[ah, at] += mixed.T
-        normal[ah, ah] -= adjoint.T @ mixed
-        side[at] += small_side
-        side[ah] -= adjoint.T @ small_side
-        return float(cost)
+        cost += self._add_prior(normal, side) + self._add_steps(normal, side, hosts)
+        return _System(normal, side, cost, (point_normal, point_side, cross), spread)
 
     def _add_prior(self, normal: Array, side: Array) -> float:
         off = np.concatenate([
@@ -255,7 +272,7 @@ class Window:
         side += self._prior_side + pushed
         return float(off @ (self._prior_side + 0.5 * pushed))
 
-    def _add_steps(self, normal: Array, side: Array, hosts: range | list[int]) -> float:
+    def _add_steps(self, normal: Array, side: Array, hosts: list[int]) -> float:
         """The tracked steps that begin or end at `hosts`."""
         number = {member.seq: k for k, member in enumerate(self.members)}
         wanted = {self.members[k].seq for k in hosts}
@@ -280,25 +297,27 @@ class Window:
     def _step(self, system: _System, damping: float) -> Array:
         """Take a step (8K), and say which."""
         normal, side = system.normal.copy(), system.side.copy()
-        for point_normal, point_side, cross in system.points:
-            window_kernels.eliminate(point_normal * (1 + damping), point_side, cross, normal, side)
+        point_normal, point_side, cross = system.points
+        held = point_normal * (1 + damping)
+        window_kernels.eliminate(held, point_side, cross, normal, side)
         normal[np.diag_indices_from(normal)] *= 1 + damping
         scale = 1 / np.sqrt(np.maximum(np.diag(normal), 1e-12))
         step = -scale * np.linalg.lstsq(normal * np.outer(scale, scale), scale * side, rcond=1e-12)[0]
+        assert self._stack is not None
+        moved = -(point_side + cross @ step) / np.maximum(held, 1e-12)
         for k, member in enumerate(self.members):
             own = step[k * UNKNOWNS : (k + 1) * UNKNOWNS]
             member.pose = se3.exponential(own[:6]) @ member.pose
             member.light = member.light + own[6:]
-            point_normal, point_side, cross = system.points[k]
-            moved = -(point_side + cross @ step) / np.maximum(point_normal * (1 + damping), 1e-12)
-            member.inverse_depth = np.clip(member.inverse_depth + moved, member.measured * 0.7, member.measured * 1.4)
+            inverse = member.inverse_depth + moved[self._stack.start[k] : self._stack.start[k + 1]]
+            member.inverse_depth = np.clip(inverse, member.measured * 0.7, member.measured * 1.4)
         return step
 
     def _marginalise(self, index: int) -> Member:
         """Fold a keyframe, its points and the prior into a prior of the others; how others see it is dropped."""
         system = self._linear([index])
         normal, side = system.normal, system.side
-        window_kernels.eliminate(*system.points[0], normal, side)
+        window_kernels.eliminate(*system.points, normal, side)
         size = len(side)
         gone = np.arange(index * UNKNOWNS, (index + 1) * UNKNOWNS)
         kept = np.setdiff1d(np.arange(size), gone)
@@ -309,6 +328,9 @@ class Window:
         prior = normal[np.ix_(kept, kept)] - gain @ normal[np.ix_(gone, kept)]
         self._prior, self._prior_side = (prior + prior.T) / 2, side[kept] - gain @ side[gone]
         member = self.members.pop(index)
+        self._stack = None
+        others = np.ix_(*[np.delete(np.arange(len(self._use)), index)] * 2)
+        self._sigma, self._use = self._sigma[others], self._use[others]
         self._steps = [step for step in self._steps if member.seq not in step[:2]]
         # the system was linearised where they are now
         self._prior_at = [(other.pose.copy(), other.light.copy()) for other in self.members]
