@@ -52,6 +52,7 @@ class WithLoops(Ours):
         self._closing = Closing(canny_edges, 0.5, 500)
         self._frames: dict[int, tuple[Any, Any]] = {}  # the last, and that of the keyframe
         self._of_key: list[tuple[int, Any]] = []
+        self._odom: dict[int, Any] = {}  # keyframes, as odometry said last
 
     def track(self, image: Any, depth: Any, time_s: float) -> tuple[Any, bool]:
         seq = self._seq
@@ -62,6 +63,8 @@ class WithLoops(Ours):
         key = found.key
         kept = {seq} if key is None else {seq, key.seq}
         self._frames = {number: self._frames[number] for number in kept & self._frames.keys()}
+        if key is not None:
+            self._odom[key.seq] = key.world_from_camera
         self._of_key.append(
             (-1, np.eye(4)) if key is None or pose is None else (key.seq, invert(key.world_from_camera) @ pose)
         )
@@ -86,9 +89,11 @@ class WithLoops(Ours):
 
     def trajectory(self) -> Any:
         """N x 4 x 4, after the loops; a frame that was lost has the pose before it."""
-        made = [np.eye(4)]
+        made, closed = [np.eye(4)], self._closing.graph.poses
         for key, relative in self._of_key:
-            made.append(made[-1] if key < 0 else self._closing.graph.poses[key] @ relative)
+            if key in closed:
+                moved = closed[key] @ invert(self._odom[key])  # keyframes that it has not move with the one before
+            made.append(made[-1] if key < 0 else moved @ self._odom[key] @ relative)
         return np.stack(made[1:])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from foveate_calibration.errors import CalibrationError
 from foveate_calibration.rigid import transform
 
 Array = NDArray[np.float64]
+_OFF, _MENDED_OFF = 0.01, 0.1  # most that a quaternion's length may be off 1: as it is, and where it is mended
+_ZERO = 1e-6  # length of a quaternion that says: lost
 _FORMS = 't x y z qx qy qz qw (TUM), the same with commas, or JSON [{"t_s": 0.1, "matrix": 4 x 4}, ...]'
 
 
@@ -35,8 +37,9 @@ class Poses:
 def read_poses(text: str, *, mended: bool = False) -> Poses:
     """Of a file (.json, .csv, else TUM's text), or `FILE.mcap:node.output` of a recording. Raises CalibrationError.
 
-    `mended`: as trajectories are published: poses that are not finite are left out, of those of one moment the last
-    is taken, and the others are put in order; `note` counts what was done. Otherwise these are errors.
+    `mended`: as trajectories are published: poses that are not finite or whose quaternion is 0 (lost) are left out, and
+    a last line that was cut; quaternions to 10 % off unit length are made so, of poses of one moment the last is taken,
+    and the others are put in order; `note` counts what was done. Otherwise these are errors.
     """
     name, _, stream = text.partition(".mcap:")
     if stream:
@@ -46,13 +49,14 @@ def read_poses(text: str, *, mended: bool = False) -> Poses:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(f"{path}: cannot be read: {error}") from None
-    rows = _of_json(content, text) if path.suffix == ".json" else _of_lines(content, text, mended)
+    rows, note = (_of_json(content, text), "") if path.suffix == ".json" else _of_lines(content, text, mended)
     if not rows:
-        raise CalibrationError(f"{path}: holds no poses; write {_FORMS}")
+        raise CalibrationError(f"{path}: holds no poses{f' ({note})' if note else ''}; write {_FORMS}")
     times = np.array([time for time, _ in rows])
     matrices = np.stack([matrix for _, matrix in rows])
     if mended:
-        return in_order(times, matrices, path.name)
+        found = in_order(times, matrices, path.name)
+        return replace(found, note=", ".join(filter(None, (note, found.note))))
     if not (np.diff(times) > 0).all():
         at = int(np.argmax(np.diff(times) <= 0)) + 1
         raise CalibrationError(
@@ -105,11 +109,11 @@ def _of_recording(path: Path, stream: str) -> Poses:
     return Poses(np.array([t for t, _ in rows]), np.stack([m for _, m in rows]), f"{path.name}:{stream}")
 
 
-def quaternion(xyzw: Sequence[float] | Array) -> Array:
-    """3 x 3 rotation of a quaternion x, y, z, w. Raises ValueError where its length is not about 1."""
+def quaternion(xyzw: Sequence[float] | Array, off: float = _OFF) -> Array:
+    """3 x 3 rotation of a quaternion x, y, z, w. Raises ValueError where its length is not 1 to within `off`."""
     values = np.asarray(xyzw, np.float64)
     length = float(np.linalg.norm(values))
-    if not 0.99 < length < 1.01:
+    if not abs(length - 1) < off:
         raise ValueError(f"a quaternion of length {length:.3g}")
     x, y, z, w = values / length
     return np.array(
@@ -121,14 +125,16 @@ def quaternion(xyzw: Sequence[float] | Array) -> Array:
     )
 
 
-def _of_lines(content: str, name: str, mended: bool) -> list[tuple[float, Array]]:
-    found = []
+def _of_lines(content: str, name: str, mended: bool) -> tuple[list[tuple[float, Array]], str]:
+    """(Time and pose of each line, what was mended). Raises CalibrationError naming the line."""
+    found, lost, scaled, cut = [], 0, 0, ""
     missing = np.full((4, 4), np.nan)
     split: Iterable[list[str]] = (line.split() for line in content.splitlines())
     commas = any("," in line for line in content.splitlines() if not line.lstrip().startswith("#"))
     lines = csv.reader(content.splitlines()) if commas else split
-    for number, words in enumerate(lines, 1):
-        if not words or words[0].startswith("#") or (number == 1 and not _is_number(words[0])):
+    rows = [(number, words) for number, words in enumerate(lines, 1) if words and not words[0].startswith("#")]
+    for number, words in rows:
+        if number == 1 and not _is_number(words[0]):
             continue
         try:
             values = [float(word) for word in words]
@@ -137,10 +143,21 @@ def _of_lines(content: str, name: str, mended: bool) -> list[tuple[float, Array]
                 continue
             if len(values) != 8 or not np.isfinite(values).all():
                 raise ValueError(f"{len(values)} numbers")
-            found.append((values[0], transform(quaternion(values[4:]), np.array(values[1:4]))))
+            length = float(np.linalg.norm(values[4:]))
+            if mended and length < _ZERO:
+                lost += 1
+                continue
+            turn = quaternion(values[4:], _MENDED_OFF if mended else _OFF)
+            scaled += abs(length - 1) >= _OFF
+            found.append((values[0], transform(turn, np.array(values[1:4]))))
         except ValueError as error:
+            if mended and number == rows[-1][0] and (len(words) < 8 or not content.endswith("\n")):
+                cut = "the last line left out, it is cut"
+                continue
             raise CalibrationError(f"{name}:{number}: no pose ({error}); write {_FORMS}") from None
-    return found
+    told = [f"{lost} of {len(found) + lost} poses left out, lost (quaternion 0)"] if lost else []
+    told += [f"{scaled} of {len(found)} quaternions made unit length"] if scaled else []
+    return found, ", ".join(filter(None, [*told, cut]))
 
 
 def _is_number(word: str) -> bool:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-import foveate.messages
 from foveate import codec
 from foveate.catalog import did_you_mean
 from foveate.errors import FoveateError, NotOurs, RecordingError
 from foveate.messages import Message
 from foveate.recording import Recording
+from foveate_logbook.kinds import message_kind
 from foveate_logbook.reading import LOST, finish, span_of, stream_of
 
 _SHORT = 16  # values of an array that are written out without --full
@@ -72,9 +72,10 @@ def _foreign(options: argparse.Namespace) -> int:
 
 def kind_of(log: Recording, name: str, type_name: str) -> type[Message]:
     """The message class of a stream. Raises RecordingError for one that is not installed here."""
-    kind = getattr(foveate.messages, type_name, None)
-    if not isinstance(kind, type) or not issubclass(kind, Message):
-        raise RecordingError(f"{log.path}: '{name}' holds {type_name or 'an unnamed type'}, which is not known here")
+    kind = message_kind(type_name)
+    if kind is None:
+        what = f"'{name}' holds {type_name or 'an unnamed type'}"
+        raise RecordingError(f"{log.path}: {what}, which is not known here; install the package whose node gives it")
     return kind
 
 

@@ -808,6 +808,23 @@ def test_a_tum_folder_gives_back_what_was_written(tmp_path: Path) -> None:
         export_tum.write(log, ["cam.frame", "gray.frame"], tmp_path / "two", print)
 
 
+@pytest.mark.parametrize("how", ["one clock", "two clocks", "none of one", "0 once"])
+def test_a_tum_folder_has_the_cameras_own_times_where_all_streams_are_on_one_clock(how: str, tmp_path: Path) -> None:
+    log, camera_ns = held(), 1_305_031_102 * 10**9
+    for name, late in (("cam.frame", 3), ("cam.depth", 3 if how != "two clocks" else 5 * 10**9)):
+        if how != "none of one" or name != "cam.depth":
+            log.held[name] = [replace(m, device_ns=camera_ns + late + m.stamp.t_ns) for m in log.held[name]]
+    if how == "0 once":
+        log.held["cam.depth"][2] = replace(log.held["cam.depth"][2], device_ns=0)
+    lines = export_tum.write(log, ["cam.frame", "cam.depth"], tmp_path / "tum", lambda share: None)
+    own = how in ("one clock", "0 once")
+    assert (f"{tmp_path / 'tum'}: times are the camera's or log's own (device_ns)" in lines) == own
+    for name in ("rgb", "depth"):
+        rows = [line.split()[0] for line in (tmp_path / f"tum/{name}.txt").read_text().splitlines() if line[0] != "#"]
+        first_ns = camera_ns + 4 if own else START + 1
+        assert rows == [f"{first_ns // 10**9 + k * 0.04:.2f}{first_ns % 10**9:07d}" for k in range(5)]
+
+
 def test_a_video_has_the_frames_and_the_median_rate(tmp_path: Path) -> None:
     log = held(12)
     log.held["cam.frame"][-1] = replace(log.held["cam.frame"][-1], stamp=Stamp(10**9))  # one late frame

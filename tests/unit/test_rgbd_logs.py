@@ -24,6 +24,7 @@ from foveate_logbook.formats.listed import quaternion_of
 from foveate_logbook.formats.opening import open_log
 
 HEIGHT, WIDTH = 24, 32
+BENCHMARK = (480, 640)  # height, width of the images of TUM and ICL-NUIM
 PERIOD_NS = 1e9 / 30
 
 
@@ -34,12 +35,12 @@ def everything(log: Log) -> dict[str, list[Message]]:
     return found
 
 
-def color(number: int) -> np.ndarray:
-    return np.full((HEIGHT, WIDTH, 3), number, np.uint8)
+def color(number: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
+    return np.full((*size, 3), number, np.uint8)
 
 
-def depth(number: int, hole: int = 0) -> np.ndarray:
-    image = np.full((HEIGHT, WIDTH), 1000 + number, np.uint16)
+def depth(number: int, hole: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
+    image = np.full(size, 1000 + number, np.uint16)
     image[0] = hole
     return image
 
@@ -60,10 +61,10 @@ def frames_folder(to: Path, numbers: range = range(5), hole: int = 65535) -> Pat
     return to
 
 
-def tum_folder(to: Path) -> Path:
+def tum_folder(to: Path, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Path:
     for n in range(4):
-        put(to / f"rgb/{n}.png", color(n))
-        put(to / f"depth/{n}.png", depth(n))
+        put(to / f"rgb/{n}.png", color(n, size))
+        put(to / f"depth/{n}.png", depth(n, size=size))
     for kind, late in (("rgb", 0.004), ("depth", 0)):
         lines = [f"{1_305_031_102 + n / 25 + late:.6f} {kind}/{n}.png" for n in range(4)]
         (to / f"{kind}.txt").write_text("# timestamp filename\n" + "\n".join(lines))
@@ -71,8 +72,8 @@ def tum_folder(to: Path) -> Path:
     return to
 
 
-def matrix_of(message: Message) -> list[float]:
-    assert isinstance(message, CameraInfo) and (message.width, message.height) == (WIDTH, HEIGHT)
+def matrix_of(message: Message, size: tuple[int, int] = (HEIGHT, WIDTH)) -> list[float]:
+    assert isinstance(message, CameraInfo) and (message.height, message.width) == size
     return message.camera_matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
 
 
@@ -135,12 +136,26 @@ def test_intrinsics_of_seven_scenes_are_used_only_where_it_is_recognised(
     ("traj0_frei_png", [481.2, 480, 319.5, 239.5]), ("fr10", None), ("vehicle1", None), ("freiburg4", None),
 ])  # fmt: skip
 def test_the_camera_of_a_benchmark_is_known_by_its_name(tmp_path: Path, name: str, numbers: list[float] | None) -> None:
-    with open_log(tum_folder(tmp_path / name)) as log:
-        infos = everything(log).get("/info", [])
-    assert len(infos) == (0 if numbers is None else 4)
-    if numbers is not None:
-        assert matrix_of(infos[0]) == pytest.approx(numbers)
-        assert bool(infos[0].distortion.any()) == ("fr2" in name or "freiburg1" in name)  # type: ignore[attr-defined]
+    for folder in (tmp_path / name, tmp_path / "of" / name / "part"):
+        with open_log(tum_folder(folder, BENCHMARK)) as log:
+            infos = everything(log).get("/info", [])
+        assert len(infos) == (0 if numbers is None else 4)
+        if numbers is not None:
+            assert matrix_of(infos[0], BENCHMARK) == pytest.approx(numbers)
+            assert bool(infos[0].distortion.any()) == ("fr2" in name or "freiburg1" in name)  # type: ignore[attr-defined]
+
+
+def test_no_camera_is_guessed_of_names_further_up_other_sizes_and_other_layouts(tmp_path: Path) -> None:
+    tum_folder(tmp_path / "fr1/of/mine", BENCHMARK)
+    tum_folder(tmp_path / "fr1_small")
+    for n in range(2):
+        put(tmp_path / f"fr2_frames/frame-{n:06}.color.png", color(n, BENCHMARK))
+        put(tmp_path / f"fr2_frames/frame-{n:06}.depth.png", depth(n, size=BENCHMARK))
+        put(tmp_path / f"fr3_plain/rgb/{n}.png", color(n, BENCHMARK))
+        put(tmp_path / f"fr3_plain/depth/{n}.png", depth(n, size=BENCHMARK))
+    for name in ("fr1/of/mine", "fr1_small", "fr2_frames", "fr3_plain", "fr1/of/../of/mine"):
+        with open_log(tmp_path / name) as log:
+            assert [topic.name for topic in log.topics if topic.kind is CameraInfo] == [], name
 
 
 def test_camera_txt_comes_before_the_name(tmp_path: Path) -> None:
@@ -166,8 +181,8 @@ def test_icl_nuim_in_pairs_and_frame_numbers_has_its_y_made_to_point_down(tmp_pa
     """P' = S P S must hold of rays too: a point at row v lies on the same side of the path before and after."""
     folder = tmp_path / "living_room_traj1_frei_png"
     for n in (0, 1):
-        put(folder / f"rgb/{n}.png", color(n))
-        put(folder / f"depth/{n}.png", depth(n))
+        put(folder / f"rgb/{n}.png", color(n, BENCHMARK))
+        put(folder / f"depth/{n}.png", depth(n, size=BENCHMARK))
     (folder / "associations.txt").write_text("0 depth/0.png 0 rgb/0.png\n1 depth/1.png 1 rgb/1.png\n")
     turn = rotation_from(np.array([0.2, -0.4, 0.3]))
     x, y, z, w = quaternion_of(turn)
@@ -178,7 +193,7 @@ def test_icl_nuim_in_pairs_and_frame_numbers_has_its_y_made_to_point_down(tmp_pa
         assert [m.stamp.t_ns for m in found["/depth"]] == [0, 33_333_333]
     pose, image = found["/groundtruth"][0], found["/rgb"][1]
     assert isinstance(pose, Pose) and isinstance(image, Frame) and image.image[0, 0, 0] == 1
-    assert pose.stamp.t_ns == image.stamp.t_ns and matrix_of(found["/info"][0]) == [481.2, 480, 319.5, 239.5]
+    assert pose.stamp.t_ns == image.stamp.t_ns and matrix_of(found["/info"][0], BENCHMARK) == [481.2, 480, 319.5, 239.5]
     ray = np.array([0.3, 0.2, 1.0])  # of a pixel, y down
     mirror = np.array([1, -1, 1])
     theirs = turn @ (ray * mirror) + [0.5, -1.5, 2]  # the benchmark: fy = -480, so y up
@@ -259,13 +274,14 @@ def test_the_log_command_works_on_every_layout(kind: str, tmp_path: Path, capsys
             put(folder / f"rgb/{n}.png", color(n))
     else:
         tum_folder(folder) if kind == "tum" else frames_folder(folder)
+    (folder / "camera.txt").write_text("517.25 516.5 16 12")
     count = 5 if kind == "frames" else 4
     assert main(["log", "info", str(folder), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     by_kind = {topic["becomes"]: (topic["topic"], topic["messages"]) for topic in told["topics"]}
     assert by_kind["DepthFrame"] == ("/depth", count) and by_kind["CameraInfo"] == ("/info", count)
     assert main(["log", "cat", str(folder), "/info", "--count", "1"]) == 0
-    assert json.loads(capsys.readouterr().out)["camera_matrix"][0] == [517.306408, 0.0, 318.643040]
+    assert json.loads(capsys.readouterr().out)["camera_matrix"][0] == [517.25, 0.0, 16.0]
     assert main(["log", "ls", str(folder)]) == 0
     assert main(["log", "export", str(folder), "tum", str(tmp_path / "out")]) == 0
     with open_log(folder) as log, open_log(tmp_path / "out") as written:
@@ -294,8 +310,8 @@ def played(address: Path, **options: object) -> tuple[LogDepthCamera, list[tuple
 
 
 def test_a_folder_is_a_camera_without_any_option_and_tells_its_own_times(tmp_path: Path) -> None:
-    camera, pairs = played(tum_folder(tmp_path / "fr1_desk"))
-    assert matrix_of(camera.intrinsics()) == [517.306408, 516.469215, 318.643040, 255.313989]
+    camera, pairs = played(tum_folder(tmp_path / "fr1_desk", BENCHMARK))
+    assert matrix_of(camera.intrinsics(), BENCHMARK) == [517.306408, 516.469215, 318.643040, 255.313989]
     assert [d.stamp.t_ns for d, _ in pairs] == [5_000_000 + n * 40_000_000 for n in range(4)]
     assert [d.device_ns for d, _ in pairs] == [1_305_031_102_000_000_000 + n * 40_000_000 for n in range(4)]
     assert [f and f.device_ns - d.device_ns for d, f in pairs] == [4_000_000] * 4
@@ -322,6 +338,71 @@ def test_of_several_image_topics_none_is_taken_unasked(tmp_path: Path) -> None:
         put(folder / f"frame-{n:06}.right.png", color(n))
     assert all(frame is None for _, frame in played(folder)[1])
     assert all(frame is not None for _, frame in played(folder, image="/left")[1])
+
+
+@pytest.mark.parametrize("what", ["files", "folders"])
+def test_links_in_the_folder_are_followed_and_paths_out_of_it_are_not(tmp_path: Path, what: str) -> None:
+    real, folder = tum_folder(tmp_path / "real"), tmp_path / "links"
+    folder.mkdir()
+    for kind in ("rgb", "depth"):
+        (folder / f"{kind}.txt").write_text((real / f"{kind}.txt").read_text())
+        if what == "folders":
+            (folder / kind).symlink_to(real / kind)
+            continue
+        (folder / kind).mkdir()
+        for file in (real / kind).iterdir():
+            (folder / kind / file.name).symlink_to(file)
+    assert [d.depth[1, 1] for d, frame in played(folder)[1] if frame is not None] == [1000, 1001, 1002, 1003]
+    for name in (str(real / "depth/0.png"), "depth/../../real/depth/0.png"):
+        (folder / "depth.txt").write_text(f"1.5 {name}\n")
+        with pytest.raises(ProtocolError, match=r"no depth frame can be decoded: '.*' lies outside the folder"):
+            played(folder)
+    (folder / "endless.png").symlink_to("/dev/zero")
+    (folder / "depth.txt").write_text("1.5 endless.png\n")
+    with pytest.raises(ProtocolError, match=r"no depth frame can be decoded: endless.png is no file"):
+        played(folder)
+
+
+def test_the_last_reason_is_told_where_no_depth_can_be_decoded(tmp_path: Path) -> None:
+    folder = tum_folder(tmp_path)
+    for n in range(4):
+        put(folder / f"depth/{n}.png", color(n))
+    (folder / "depth/1.png").unlink()
+    with pytest.raises(ProtocolError, match=r"no depth frame can be decoded: depth/2.png is no 16-bit depth image"):
+        played(folder)
+    (folder / "depth.txt").write_text("")
+    with pytest.raises(ProtocolError, match=r"no depth frame can be decoded: the topic has no messages"):
+        played(folder)
+
+
+def test_images_that_cannot_be_read_are_named_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "frames"
+    frames_folder(folder, range(12))
+    camera, pairs = played(folder)
+    camera.close()
+    assert len(pairs) == 12 and not caplog.records and camera.health().state == "ok"
+    (folder / "frame-000002.depth.png").unlink()
+    (folder / "frame-000002.depth.png").symlink_to("gone.png")
+    for n in (4, 6, 7, 8):  # the fourth and fifth are counted, not named
+        whole = (folder / f"frame-{n:06}.depth.png").read_bytes()
+        (folder / f"frame-{n:06}.depth.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "frame-000009.color.png").write_bytes(b"nothing")
+    camera, pairs = played(folder)
+    assert len(pairs) == 7 and [d.lost_before for d, _ in pairs] == [0, 0, 1, 1, 3, 0, 0]
+    why = "5 of 12 messages could not be decoded: frame-000002.depth.png: No such file or directory"
+    empty = "frame-000009.color.png: 7 bytes that are no image OpenCV can decode (they begin with 6e 6f 74 68)"
+    health = camera.health()
+    assert health.state == "degraded" and f"/depth: {why}" in health.detail
+    camera.close()
+    camera.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "log:x: /depth: left out: frame-000002.depth.png: No such file or directory",
+        "log:x: /depth: left out: frame-000004.depth.png is damaged, or no image",
+        "log:x: /depth: left out: frame-000006.depth.png is damaged, or no image",
+        f"log:x: /color: left out: {empty}",
+        f"log:x: /depth: {why}",
+        f"log:x: /color: 1 of 12 messages could not be decoded: {empty}",
+    ]
 
 
 @pytest.mark.data

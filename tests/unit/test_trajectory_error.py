@@ -20,7 +20,7 @@ from foveate_calibration.rigid import rotation_from, transform
 from foveate_logbook.formats.base import Log, Topic
 from foveate_logbook.formats.listed import quaternion_of
 from foveate_logbook.importing import import_log
-from foveate_nodes.odometry.messages import PoseEstimate
+from foveate_nodes.odometry.messages import EdgeMap, PoseEstimate
 from foveate_nodes.odometry.trajectory_error import (
     Evaluation,
     How,
@@ -360,6 +360,48 @@ def test_recordings_tell_the_time_of_the_camera_or_of_their_own_run(tmp_path: Pa
     assert main(["evaluate", "trajectory", f"{mcap}:vo.message", f"{mcap}:truth.pose"]) == 0
 
 
+class Tracked(Held):
+    """The same with what odometry says besides, and without the truth where `truth` is False."""
+
+    def __init__(self, poses: Poses, truth: bool) -> None:
+        super().__init__(poses, 1_700_000_000 * 10**9, 1_305_031_102 * 10**9)
+        self.topics.append(Topic("/edges", "", 1, EdgeMap))
+        self._truth = truth
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[tuple[str, int, Message]]:
+        yield "/edges", 0, EdgeMap(Stamp(0), np.zeros((2, 3), np.float32), np.zeros(2, np.uint8), 7)
+        yield from (item for item in super().messages(topics) if self._truth or item[0] != "/truth")
+
+
+def test_what_odometry_records_can_be_shown_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    poses = walk(5, 20)
+    for name, truth in (("run", True), ("alone", False)):
+        log = Tracked(poses, truth)
+        import_log(log, tmp_path / f"{name}.mcap", log.topics, lambda share: None)
+    run, alone, out = (str(tmp_path / name) for name in ("run.mcap", "alone.mcap", "out.txt"))
+    assert main(["log", "cat", run, "edges.message", "--count", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["keyframe"] == 7
+    assert main(["log", "export", run, "tum", out, "--streams", "vo.message"]) == 0
+    assert f"{out}: times are the camera's or log's own (device_ns)" in capsys.readouterr().out
+    found = read_trajectory(out)  # at the times that the dataset has
+    assert np.allclose(found.time_s, 1_305_031_102 + poses.time_s) and np.allclose(found.matrices, poses.matrices)
+    for log_name, form, written, left in (
+        (run, "tum", "truth.pose", "edges.message (EdgeMap), vo.message (PoseEstimate)"),  # the truth comes first
+        (alone, "tum", "vo.message", "edges.message (EdgeMap), truth.pose (empty)"),
+        (run, "ros2", "/vo/message geometry_msgs/msg/PoseStamped", "edges.message (EdgeMap)"),
+        (alone, "csv", "edges.message.csv", "truth.pose (empty)"),
+    ):
+        place = tmp_path / f"{form} of {Path(log_name).stem}"
+        assert main(["log", "export", log_name, form, str(place)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert any(written in line for line in lines[:-1]) and lines[-1] == f"left out of {form}: {left}"
+    assert read_trajectory(str(tmp_path / "tum of run")).time_s[0] == pytest.approx(1_700_000_000)
+    assert main(["log", "export", run, "tum", f"{out}2", "--streams", "vo.message,truth.pose"]) == 1
+    assert "a TUM folder has one stream of Pose: leave out" in capsys.readouterr().err
+    assert main(["log", "export", run, "images", f"{out}2"]) == 1
+    assert "nothing to write: left out of images: edges.message (EdgeMap), truth.pose" in capsys.readouterr().err
+
+
 def test_what_published_files_have_is_mended_and_counted(tmp_path: Path) -> None:
     """TUM's fr2/desk has a time twice; trackers that are lost write nan."""
     path = tmp_path / "a.txt"
@@ -370,6 +412,31 @@ def test_what_published_files_have_is_mended_and_counted(tmp_path: Path) -> None
     path.write_text("1 nan 0 0 0 0 0 1\n")
     with pytest.raises(FoveateError, match="none of its 1 poses is finite"):
         read_trajectory(str(path))
+
+
+def test_lost_poses_lengths_a_little_off_and_a_cut_end_are_mended_and_counted(tmp_path: Path) -> None:
+    """TUM's tools read all of these."""
+    path = tmp_path / "a.txt"
+    path.write_text("1 0 0 0 0 0 0 1\n2 0 0 0 0 0 0 0\n3 5 0 0 0 0 0.6 0.816\n4 1 0 0 0 0 0 1\n5 1 0 0 0.1")
+    found = read_trajectory(str(path))
+    assert found.time_s.tolist() == [1, 3, 4] and found.matrices[:, 0, 3].tolist() == [0, 5, 1]
+    assert found.matrices[1, :3, :3] @ found.matrices[1, :3, :3].T == pytest.approx(np.eye(3))
+    assert found.note == (
+        "1 of 4 poses left out, lost (quaternion 0), 1 of 3 quaternions made unit length, "
+        "the last line left out, it is cut"
+    )
+    for text, words in (
+        ("1 0 0 0 0 0 0 1\n2 1 0 0\n3 0 0 0 0 0 0 1\n", r"a.txt:2: no pose \(4 numbers\)"),
+        ("1 0 0 0 0 0 0 1\n2 0 0 0 0 0 0 1.2\n", r"a.txt:2: no pose \(a quaternion of length 1.2\)"),
+        ("1 0 0 0 0 0 0 0\n", r"holds no poses \(1 of 1 poses left out, lost"),
+    ):
+        path.write_text(text)
+        with pytest.raises(FoveateError, match=words):
+            read_trajectory(str(path))
+    for line in ("2 0 0 0 0 0 0 0", "2 0 0 0 0 0 0 1.05", "2 0 0"):  # for a calibration all are errors
+        path.write_text(f"1 0 0 0 0 0 0 1\n{line}")
+        with pytest.raises(FoveateError, match=r"a\.txt:2: no pose"):
+            read_poses(str(path))
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
@@ -397,20 +464,44 @@ def test_the_command_compares_estimates_in_a_table_a_page_and_json(
     assert one in text and f"{told[1]['scale']:.6f}" in text
 
 
+def test_of_several_estimates_one_that_fails_has_a_row_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = walk(6)
+    for name, poses, begin_s in (("truth", truth, 0), ("good", shaken(truth, 1), 0), ("late", truth, 500)):
+        (tmp_path / f"{name}.txt").write_text(tum_text(poses, begin_s))
+    (tmp_path / "cut.txt").write_text("1 2 3\n4 0 0 0 0 0 0 1\n")
+    late, cut, good, real = (str(tmp_path / f"{name}.txt") for name in ("late", "cut", "good", "truth"))
+    page, numbers = tmp_path / "page.html", tmp_path / "numbers.json"
+    arguments = [late, cut, good, real, "--json", str(numbers), "--report", str(page)]
+    assert main(["evaluate", "trajectory", *arguments]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("good.txt") and "60/60" in lines[1] and len({line[:3] for line in lines[2:4]}) == 1
+    rows = {line.split()[0]: line for line in lines[2:4]}
+    assert "none of 60 poses within 0.02 s" in rows[late] and "cut.txt:1: no pose (3 numbers)" in rows[cut]
+    told = json.loads(numbers.read_text())
+    assert [each["name"] for each in told["estimates"]] == ["good.txt"] and set(told["failed"]) == {late, cut}
+    assert "none of 60 poses within" in page.read_text() and "From above" not in page.read_text()
+    page.unlink()
+    assert main(["evaluate", "trajectory", late, cut, real, "--report", str(page)]) == 1
+    assert "none of 60 poses" in capsys.readouterr().out and not page.exists()
+
+
 def test_a_command_that_fails_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = walk(6)
     (tmp_path / "truth.txt").write_text(tum_text(truth))
     (tmp_path / "late.txt").write_text(tum_text(truth, 500))
     out = tmp_path / "numbers.json"
-    arguments = [str(tmp_path / name) for name in ("truth.txt", "late.txt", "truth.txt")]
+    arguments = [str(tmp_path / name) for name in ("late.txt", "truth.txt")]
     assert main(["evaluate", "trajectory", *arguments, "--json", str(out), "--report", str(tmp_path / "p.html")]) != 0
     assert "late.txt: none of 60 poses within 0.02 s" in capsys.readouterr().err
     assert not out.exists() and not (tmp_path / "p.html").exists()
     assert (
-        main(["evaluate", "trajectory", arguments[0], arguments[0], "--json", str(tmp_path), "--report", str(out)]) != 0
+        main(["evaluate", "trajectory", arguments[1], arguments[1], "--json", str(tmp_path), "--report", str(out)]) != 0
     )
     assert f"{tmp_path}: cannot write: it is a folder" in capsys.readouterr().err and not out.exists()
-    for wrong in (["--tolerance", "0"], ["--delta", "-1"], ["--align", "se2"]):
+    offsets = (["--offset", "nan"], ["--offset", "inf"])
+    for wrong in (["--tolerance", "0"], ["--delta", "-1"], ["--align", "se2"], *offsets):
         with pytest.raises(SystemExit):
             main(["evaluate", "trajectory", *arguments, *wrong])
     capsys.readouterr()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,19 +18,24 @@ from foveate.messages import CameraInfo, DepthFrame, Frame, Message, Stamp
 from foveate.node import Folder, Unit
 from foveate_calibration.pinhole import Pinhole
 from foveate_drivers import log_topic
+from foveate_drivers.adjustable import Health
 from foveate_drivers.depth.base import DepthCamera
 from foveate_logbook.formats.base import Log
 from foveate_logbook.formats.intrinsics import Intrinsics, intrinsics_of
 
+_LOG = logging.getLogger("foveate")
 _WORDS: dict[type[Message], tuple[str, str]] = {  # what a topic of it has, and the option that names it
     DepthFrame: ("depth", "topic"), Frame: ("images", "image"), CameraInfo: ("intrinsics", "info"),
 }  # fmt: skip
+_OLDER_NS = 1_000_000_000  # a stamp may be before the log's start: that is when the log received its first message
 
 
 class LogDepthCamera(DepthCamera):
-    """Gives a log's depth frames at the times they were taken, counted from the first, each with the image nearest to
-    it; `device_ns` tells when the log has them. Intrinsics are those of a topic, of `camera` or of `field`; what the
-    log does not have is not made up."""
+    """Gives a log's depth frames at the times they were taken, counted from the log's start as by every node that plays
+    it (from the first, where stamps are on another clock than the log), each with the image nearest to it; `device_ns`
+    tells when the log has them. Intrinsics are those of a topic, of `camera` or of `field`; what the log does not have
+    is not made up. What cannot be decoded is warned of: the first of it by name, all by number in `health` and at the
+    end."""
 
     def __init__(
         self,
@@ -60,6 +66,7 @@ class LogDepthCamera(DepthCamera):
         self._by_hand: Intrinsics | None = None
         self._near: list[Frame] = []  # images around the next depth frame
         self._shift_ns = self._last_ns = 0
+        self._told: dict[str, int] = {}  # by topic that is played, depth first: reasons of the log that were told
 
     @classmethod
     def probe(cls) -> list[DeviceInfo]:
@@ -70,6 +77,7 @@ class LogDepthCamera(DepthCamera):
         self._by_hand = self._parsed()
         self._log = log_topic.opened(self.uri, self._path)
         try:
+            self._told = {}
             self._frames = self._of(self._log, DepthFrame, needed=True)
             self._images = self._of(self._log, Frame, needed=False)
             infos = self._of(self._log, CameraInfo, needed=False)
@@ -77,14 +85,18 @@ class LogDepthCamera(DepthCamera):
             self._near = []
             self._next = self._fetched()
             if self._next is None:
-                raise ProtocolError(self.uri, "open", "no depth frame can be decoded")
+                topic = next(iter(self._told))
+                why = self._log.reasons.get(topic) or [self._log.problems.get(topic, "the topic has no messages")]
+                raise ProtocolError(self.uri, "open", f"no depth frame can be decoded: {why[-1]}")
         except BaseException:
             self.close()
             raise
         self._shape = self._next.depth.shape
-        self._shift_ns = clock.now_ns() - self._next.stamp.t_ns
-        self._last_ns = clock.now_ns() - 1
+        first_ns, span_ns = self._next.stamp.t_ns, self._log.end_ns - self._log.start_ns
+        self._shift_ns = clock.now_ns() - (0 if -_OLDER_NS <= first_ns <= span_ns else first_ns)
+        self._last_ns = clock.now_ns() - _OLDER_NS - 1
         self._clock = clock
+        self._warn()
 
     def _parsed(self) -> Intrinsics | None:
         """Option `camera`. Raises ProtocolError."""
@@ -105,12 +117,35 @@ class LogDepthCamera(DepthCamera):
         if not needed and name == "none":
             return iter(())
         name = log_topic.chosen(self.uri, log, kind, what, name, option)
+        self._told[name] = 0
         return (message for _, _, message in log.messages([name]))
+
+    def _warn(self) -> None:
+        """Name what could not be decoded since the last call, as far as the log keeps it."""
+        found = {} if self._log is None else self._log.reasons  # another thread may have closed it
+        for topic, told in self._told.items():
+            reasons = found.get(topic, [])
+            for reason in reasons[told:]:
+                _LOG.warning("%s: %s: left out: %s", self.uri, topic, reason)
+            self._told[topic] = len(reasons)
+
+    def _problems(self) -> list[str]:
+        """What is wrong with the topics that are played, with the number that could not be decoded."""
+        problems = {} if self._log is None else self._log.problems
+        return [f"{topic}: {problems[topic]}" for topic in self._told if topic in problems]
+
+    def health(self) -> Health:
+        """Degraded where depth, images or intrinsics could not be decoded."""
+        problems = self._problems()
+        return Health("degraded" if problems else "ok", "; ".join(problems))
 
     def _fetched(self) -> DepthFrame | None:
         return next((item for item in self._frames if isinstance(item, DepthFrame)), None)
 
     def close(self) -> None:
+        if self._clock is not None:
+            for problem in self._problems():
+                _LOG.warning("%s: %s", self.uri, problem)
         if self._log is not None:
             self._log.close()
         self._log = self._clock = self._next = None
@@ -143,6 +178,7 @@ class LogDepthCamera(DepthCamera):
             image = replace(image, stamp=stamp, received_ns=now_ns, device_ns=self._log_ns(image))
         self._last_ns = due_ns
         self._next = self._fetched()
+        self._warn()
         return depth, image
 
     def _log_ns(self, message: DepthFrame | Frame) -> int:

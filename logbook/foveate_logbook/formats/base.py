@@ -35,6 +35,7 @@ class Log:
         self.end_ns = 0  # of its last
         self.topics: list[Topic] = []
         self.problems: dict[str, str] = {}  # by topic, "" = the file: what was not decoded
+        self.reasons: dict[str, list[str]] = {}  # by topic: why the first few messages that were not could not be
         self.metadata: dict[str, str] = {}  # what the log says of itself: format, storage, ...
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[tuple[str, int, Message]]:

@@ -13,6 +13,7 @@ from foveate_logbook.formats.base import Log, Topic
 
 DAY_NS = 86_400_000_000_000
 _LONG = 400  # characters of what is wrong with a file
+_REASONS = 3  # of one topic that are kept
 _LOOKS = 5  # messages looked at for what a topic holds, where its schema does not say
 
 
@@ -191,5 +192,7 @@ class ChannelLog(Log):
     def _count(self, topic: str, account: _Account, error: Exception) -> None:
         account.bad += 1
         account.first_error = account.first_error or one_line(error)
+        if account.bad <= _REASONS:
+            self.reasons[topic] = [*self.reasons.get(topic, ())[: account.bad - 1], one_line(error)]
         of = sum(item.messages for item in self.topics if item.name == topic)
         self.problems[topic] = f"{account.bad} of {of} messages could not be decoded: {account.first_error}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,11 @@ from foveate.recording import Recording
 from foveate_logbook.formats.export_streams import Progress, appearing, counted, in_order, kinds_of
 
 _COLUMNS, _CELL = 16, 64  # an array of one size gets columns up to the first, a list in one cell up to the second
+
+
+def fitting(kinds: Mapping[str, type[Message]]) -> list[str]:
+    """Streams that are written where none are named: all."""
+    return list(kinds)
 
 
 def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> list[str]:

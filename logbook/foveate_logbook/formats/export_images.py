@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from foveate.catalog import optional
 from foveate.errors import RecordingError
-from foveate.messages import DepthFrame, Frame
+from foveate.messages import DepthFrame, Frame, Message
 from foveate.recording import Recording
 from foveate_logbook.formats.export_streams import Progress, appearing, counted, in_order, kinds_of
 from foveate_logbook.formats.folders import INDEX
+
+
+def fitting(kinds: Mapping[str, type[Message]]) -> list[str]:
+    """Streams that are written where none are named: images."""
+    return [name for name, kind in kinds.items() if kind in (Frame, DepthFrame)]
 
 
 def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,17 @@ import numpy as np
 from foveate.errors import BackendMissing, RecordingError
 from foveate.messages import CameraInfo, DepthFrame, Frame, Imu, Message, Pose
 from foveate.recording import Recording
-from foveate_logbook.formats.export_streams import Progress, appearing, counted, in_order, kinds_of
+from foveate_logbook.formats.export_streams import Progress, appearing, counted, in_order, kinds_of, place_of
 
 _IMAGE, _INFO, _IMU = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/Imu"
 _TYPES: dict[type[Message], str] = {
     Frame: _IMAGE, DepthFrame: _IMAGE, CameraInfo: _INFO, Imu: _IMU, Pose: "geometry_msgs/msg/PoseStamped",
 }  # fmt: skip
+
+
+def fitting(kinds: Mapping[str, type[Message]]) -> list[str]:
+    """Streams that are written where none are named: what has a ROS type."""
+    return [name for name, kind in kinds.items() if place_of(kind, _TYPES)]
 
 
 def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> list[str]:
@@ -31,7 +36,8 @@ def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> l
     except ImportError:
         raise BackendMissing(str(to), "rosbags", "ros") from None
     kinds = kinds_of(log, streams)
-    chosen = {name: kind for name, kind in kinds.items() if kind in _TYPES}
+    chosen = {name: kinds[name] for name in fitting(kinds)}
+    types = {name: _TYPES[base] for name, kind in chosen.items() if (base := place_of(kind, _TYPES))}
     if not chosen:
         raise RecordingError(f"{log.path}: none of {', '.join(streams)} has a ROS type")
     suffix = to.suffix.lower()
@@ -42,15 +48,15 @@ def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> l
     with appearing(to) as place:
         bag = place.with_suffix("") if suffix in (".mcap", ".db3") else place
         with Writer(bag, version=9, storage_plugin=storage) as writer:
-            topics = {n: writer.add_connection(_topic(n), _TYPES[k], typestore=store) for n, k in chosen.items()}
+            topics = {n: writer.add_connection(_topic(n), ros, typestore=store) for n, ros in types.items()}
             for name, t_ns, message in in_order(log, chosen, progress):
                 ros = made.of(name, message, log.wall_start_ns)
-                data = store.serialize_cdr(ros, _TYPES[chosen[name]])
+                data = store.serialize_cdr(ros, types[name])
                 writer.write(topics[name], max(log.wall_start_ns + t_ns, 0), data)
                 counts[name] += 1
         if bag != place:
             next(item for item in bag.iterdir() if item.suffix == suffix).rename(place)
-    lines = [f"{to}: {_topic(n)} {_TYPES[k]}, {counted(counts[n], 'message')}" for n, k in chosen.items()]
+    lines = [f"{to}: {_topic(n)} {ros}, {counted(counts[n], 'message')}" for n, ros in types.items()]
     lines += [f"{name}: depth rounded to millimetres" for name in sorted(made.rounded)]
     return lines + [f"{n}: left out, {k.__name__} has no ROS type" for n, k in kinds.items() if n not in chosen]
 
@@ -75,7 +81,9 @@ class _Maker:
         frame = message.parent if isinstance(message, Pose) else stream.rpartition(".")[0].rpartition("/")[2]
         seconds, nanoseconds = divmod(start_ns + message.stamp.t_ns, 1_000_000_000)
         header = self._new("std_msgs/msg/Header", self._new("builtin_interfaces/msg/Time", seconds, nanoseconds), frame)
-        return self._makers[type(message)](message, header)
+        base = place_of(type(message), self._makers)
+        assert base is not None, "only what fits is given"
+        return self._makers[base](message, header)
 
     def _new(self, name: str, *values: Any) -> Any:
         return self._types[name](*values)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import heapq
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import foveate.messages
 from foveate.errors import RecordingError
 from foveate.messages import Message
 from foveate.recording import Recording
+from foveate_logbook.kinds import message_kind
 
 Progress = Callable[[float], None]  # 0 to 1
 
@@ -24,13 +24,18 @@ def kinds_of(log: Recording, streams: list[str]) -> dict[str, type[Message]]:
     for name in streams:
         if name not in known:
             raise RecordingError(f"{log.path}: has no stream '{name}'; it has {', '.join(sorted(known)) or 'none'}")
-        kind = getattr(foveate.messages, known[name].type, None)
-        if not (isinstance(kind, type) and issubclass(kind, Message)):
+        kind = message_kind(known[name].type)
+        if kind is None:
             raise RecordingError(
                 f"{log.path}: '{name}' holds {known[name].type or 'no messages of foveate'}: not known"
             )
         kinds[name] = kind
     return kinds
+
+
+def place_of(kind: type[Message], places: Iterable[type[Message]]) -> type[Message] | None:
+    """The class among `places` that a message class is or comes from, as PoseEstimate does from Pose; else None."""
+    return next((place for place in places if issubclass(kind, place)), None)
 
 
 def in_order(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from foveate.recording import Recording
 from foveate_logbook.formats.export_streams import Progress, appearing, counted, in_order, kinds_of
 
 _CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+
+
+def fitting(kinds: Mapping[str, type[Message]]) -> list[str]:
+    """Streams that are written where none are named: frames."""
+    return [name for name, kind in kinds.items() if kind is Frame]
 
 
 def write(log: Recording, streams: list[str], to: Path, progress: Progress) -> list[str]:

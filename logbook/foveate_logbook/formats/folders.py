@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.errors import RecordingError
+from foveate.errors import BackendMissing, RecordingError
 from foveate.messages import DepthFrame, Frame, Imu, Message, Pose
-from foveate_logbook.formats.channels import Arrival, Decoder
-from foveate_logbook.formats.intrinsics import folder_intrinsics
+from foveate_logbook.formats.channels import Arrival, Decoder, Timeline, Undecodable
+from foveate_logbook.formats.intrinsics import BENCHMARK_SIZE, Intrinsics, benchmark_intrinsics, folder_intrinsics
 from foveate_logbook.formats.listed import IMAGE_PERIOD_NS, SUFFIXES, ListedLog, Rows, seconds_ns, steady
-from foveate_logbook.formats.pixels import packed_image
 
 TUM_DEPTH_M = 1 / 5000  # a unit of TUM's depth images
 TUM_LISTS = ("rgb.txt", "depth.txt", "groundtruth.txt", "accelerometer.txt")
@@ -31,7 +30,7 @@ class TumFolder(ListedLog):
 
     /rgb: Frame, /depth: DepthFrame (1/5000 m), /groundtruth: Pose of the camera in the world, /accelerometer: Imu whose
     angular velocity is zero, for the benchmark has none; /info: CameraInfo with every depth image, of `camera.txt` or
-    of the camera that the path names (freiburg1, fr2, icl, ...).
+    of the camera that the folder's name or its parent's tells (freiburg1, fr2, icl, ...) where images are 640x480.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,8 +54,19 @@ class TumFolder(ListedLog):
         for name, kind, _, decode in kinds:
             if name in lists:
                 self._add(f"/{name}", f"tum/{name}", lists[name], Decoder(kind, "", decode))
-        self._add_info(folder_intrinsics(path), "/depth" if "depth" in lists else "/rgb")
+        images = "/depth" if "depth" in lists else "/rgb"
+        self._add_info(folder_intrinsics(path) or self._benchmarks(images), images)
         self._listed()
+
+    def _benchmarks(self, images: str) -> Intrinsics | None:
+        """Intrinsics of the benchmark that is named where the images are as large as all of its are."""
+        found = benchmark_intrinsics(self.path)
+        try:
+            at = Arrival(images, 0, 1, 0, Timeline(0), {})
+            fits = found is not None and self._size_of(self._rows.get(images, []), at) == BENCHMARK_SIZE
+        except (Undecodable, BackendMissing):
+            return None
+        return found if fits else None
 
     def _has(self, name: str) -> bool:
         return (self.path / name).is_file()
@@ -129,7 +139,7 @@ class ImagesLog(ListedLog):
         return rows
 
     def _image(self, data: bytes, at: Arrival) -> Iterable[Message]:
-        message = packed_image(self._content(data), at, at.stamp())
+        message = self._packed(data, at)
         scale = self._scales.get(data.decode())
         return [replace(message, scale_m=scale) if scale and isinstance(message, DepthFrame) else message]
 

@@ -28,6 +28,7 @@ _KNOWN: tuple[tuple[str, tuple[float, ...]], ...] = (
     (r"(freiburg|fr)2(?!\d)", (520.9, 521.0, 325.1, 249.7, 0.2312, -0.7849, -0.0033, -0.0001, 0.9172)),
     (r"(freiburg|fr)3(?!\d)", (535.4, 539.2, 320.1, 247.6)),
 )
+BENCHMARK_SIZE = (480, 640)  # height, width of all their images
 SEVEN_SCENES = (585.0, 585.0, 320.0, 240.0)  # what that benchmark tells for its colour and depth alike
 
 
@@ -58,14 +59,17 @@ def intrinsics_of(numbers: NDArray[np.float64] | tuple[float, ...], source: str)
 
 
 def folder_intrinsics(folder: Path) -> Intrinsics | None:
-    """Of `camera.txt` (or a name of the like) in a folder, else of the benchmark that its path names, else None.
-
-    Raises RecordingError for a text that holds something else.
-    """
+    """Of `camera.txt` (or a name of the like) in a folder, else None. Raises RecordingError for other text."""
     for name in _FILES:
         if (folder / name).is_file():
             return _of_file(folder / name)
-    for part in reversed(folder.absolute().parts):
+    return None
+
+
+def benchmark_intrinsics(folder: Path) -> Intrinsics | None:
+    """Of the benchmark that the folder's own name tells, or that of the folder it is in; they are of 640x480 images."""
+    place = folder.resolve() if ".." in folder.parts else folder.absolute()
+    for part in (place.name, place.parent.name):
         for pattern, numbers in _KNOWN:
             if found := re.search(rf"(?<![a-z])({pattern})", part, re.IGNORECASE):
                 return intrinsics_of(numbers, f"of '{found[0]}' in the folder's name")

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class ListedLog(ChannelLog):
     def _size_of(self, rows: Rows, at: Arrival) -> tuple[int, int]:
         for _, name in rows:
             try:
-                image = packed_image(self._content(name.encode()), at, at.stamp())
+                image = self._packed(name.encode(), at)
             except Undecodable:
                 continue
             pixels = image.depth if isinstance(image, DepthFrame) else image.image  # type: ignore[attr-defined]
@@ -87,17 +88,28 @@ class ListedLog(ChannelLog):
             yield key, time_ns, text.encode()
 
     def _content(self, name: bytes) -> bytes:
-        """The bytes of a file of the folder. Raises Undecodable."""
-        place = self.path / name.decode()
-        if not place.resolve().is_relative_to(self.path.resolve()):
-            raise Undecodable(f"'{name.decode()}' lies outside the folder")
+        """The bytes of a file of the folder; links that the folder has in it are followed. Raises Undecodable."""
+        listed = Path(name.decode())
+        if listed.is_absolute() or ".." in listed.parts:
+            raise Undecodable(f"'{listed}' lies outside the folder")
+        place = self.path / listed
         try:
+            if not S_ISREG(place.stat().st_mode):
+                raise Undecodable(f"{listed} is no file")  # a link to /dev/zero has no end
             return place.read_bytes()
         except OSError as error:
-            raise Undecodable(f"{name.decode()}: {error.strerror}") from None
+            raise Undecodable(f"{listed}: {error.strerror}") from None
+
+    def _packed(self, name: bytes, at: Arrival) -> Message:
+        """The image in a file of the folder. Raises Undecodable, which names it."""
+        content = self._content(name)
+        try:
+            return packed_image(content, at, at.stamp())
+        except Undecodable as error:
+            raise Undecodable(f"{name.decode()}: {error}") from None
 
     def _frame(self, data: bytes, at: Arrival) -> Iterable[Message]:
-        return [packed_image(self._content(data), at, at.stamp())]
+        return [self._packed(data, at)]
 
     def _depth_of(self, unit_m: float, invalid: int = 0) -> Callable[[bytes, Arrival], Iterable[Message]]:
         """Decodes 16-bit images of `unit_m`; pixels of `invalid` become 0, not measured."""
@@ -106,7 +118,9 @@ class ListedLog(ChannelLog):
             cv2 = optional("cv2", str(self.path), "vision")
             content = np.frombuffer(self._content(data), np.uint8)
             depth = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
-            if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
+            if depth is None:
+                raise Undecodable(f"{data.decode()} is damaged, or no image")
+            if depth.dtype != np.uint16 or depth.ndim != 2:
                 raise Undecodable(f"{data.decode()} is no 16-bit depth image")
             if invalid:
                 depth[depth == invalid] = 0

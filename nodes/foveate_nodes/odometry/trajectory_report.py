@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -59,10 +59,10 @@ def notes(truth: Poses, found: Sequence[Evaluation]) -> list[str]:
     return [f"{truth.name}: {truth.note}", *mine] if truth.note else mine
 
 
-def page(truth: Poses, found: Sequence[Evaluation], how: How) -> str:
-    """The page's HTML."""
+def page(truth: Poses, found: Sequence[Evaluation], how: How, failed: Mapping[str, str]) -> str:
+    """The page's HTML; `failed`: why estimates that are not on it cannot be compared, by name."""
     title = f"Trajectories against {truth.name}"
-    said = notes(truth, found)
+    said = [*(f"{name}: {why}" for name, why in failed.items()), *notes(truth, found)]
     parts = [
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><h1>{html.escape(title)}</h1>',
@@ -86,9 +86,9 @@ def _pictures(truth: Poses, found: Sequence[Evaluation], how: How) -> list[str]:
     across, up = (axis for axis in range(3) if axis != flat)
     estimates = [each.aligned_m for each in found]
     drawn = [
-        (charts.path_picture(shown, estimates, across, up), f"From above: along {'xyz'[flat]}, in which the true path "
+        (charts.path_picture(shown, estimates, across, up), f"Along {'xyz'[flat]}, in which the true path "
          "is flattest. The ring is its beginning."),
-        (charts.path_picture(shown, estimates, across, flat), f"From the side: along {'xyz'[up]}."),
+        (charts.path_picture(shown, estimates, across, flat), f"Along {'xyz'[up]}."),
         (charts.error_picture([each.time_s for each in found], [each.error_m for each in found], begin),
          "Distance from the truth after the alignment, over time."),
     ]  # fmt: skip
