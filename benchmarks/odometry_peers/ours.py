@@ -89,7 +89,7 @@ class WithLoops(Ours):
 
     def trajectory(self) -> Any:
         """N x 4 x 4, after the loops; a frame that was lost has the pose before it."""
-        made, closed = [np.eye(4)], self._closing.graph.poses
+        made, moved, closed = [np.eye(4)], np.eye(4), self._closing.graph.poses
         for key, relative in self._of_key:
             if key in closed:
                 moved = closed[key] @ invert(self._odom[key])  # keyframes that it has not move with the one before

@@ -26,6 +26,7 @@ _NEAR_M, _NEAR_RAD = 0.6, 0.7  # keyframes that odometry has so close are looked
 _TRIED = 3  # of the keyframes that may be, for each new one
 _APART = 6  # keyframes between two that may close a loop: neighbours see each other anyway
 _LEAST_EDGE, _LEAST_FEATURES = 0.4, 25  # a wrong loop does more harm than a frame that is lost
+_DOUBT = 3.0  # times the sigma of a step: views of a loop are further apart, and what bends them errs more
 _SAME_M, _SAME_RAD = 0.06, 0.06  # features and alignment, and two loops side by side, may differ by so much
 _NEARBY, _MOST_WAITING = 4, 20  # keyframes between loops that confirm each other; loops that wait for that
 
@@ -118,7 +119,7 @@ class Closing:
         said = agreement(old.reference, view, found)
         if said.reason or said.edge < _LEAST_EDGE or not _close(found.pose, by_features[0], _SAME_M, _SAME_RAD):
             return None
-        return Tie(old.seq, new.seq, invert(found.pose), said.covariance, loop=True)
+        return Tie(old.seq, new.seq, invert(found.pose), _DOUBT**2 * said.covariance, loop=True)
 
     def _confirmed(self, tie: Tie) -> list[Tie]:
         """The tie and those that waited for it: a loop counts when another one nearby says the same.
