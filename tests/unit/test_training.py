@@ -60,3 +60,13 @@ def test_cells_answer_for_the_box_they_see() -> None:
         center = (boxes[0, box, :2] + boxes[0, box, 2:]) / 2
         assert (((chosen[:, :2] + 0.5) * stride - center).abs() <= 1.5 * stride).all()
     assert not network.assign(boxes, torch.tensor([0]), cells)[0].any()
+
+
+@pytest.mark.parametrize("name", ["edges", "regions", "vehicles_people"])
+def test_weights_fit_processors_that_add_in_16_bits(name: str) -> None:
+    """x86 without VNNI: weights above 64 would overflow there, and the model would give something else than here."""
+    onnx = pytest.importorskip("onnx", reason="onnx reads the weights (extra train)")
+    path = Path(__file__).parents[2] / f"launch/models/{name}.onnx"
+    weights = [onnx.numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer]
+    largest = [int(np.abs(one.astype(int)).max()) for one in weights if one.dtype == np.int8 and one.size > 1]
+    assert largest and max(largest) <= 64

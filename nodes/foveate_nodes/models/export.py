@@ -24,14 +24,13 @@ class _Images:
 
 
 def export(
-    net: torch.nn.Module, calibration: NDArray[np.uint8], path: Path, manifest: dict[str, Any], *, any_size: bool,
-    seven_bit: bool = False,
-) -> None:  # fmt: skip
+    net: torch.nn.Module, calibration: NDArray[np.uint8], path: Path, manifest: dict[str, Any], *, any_size: bool
+) -> None:
     """Write int8 ONNX, its manifest (JSON) and a golden input and output beside it.
 
-    Weights are int8 by channel, activations uint8 (the fast integer form on x86); the heads' last
-    convolutions stay in floating point, for their outputs span very different ranges. `seven_bit`: weights of -64 to
-    64, whose products with two activations fit into 16 bits, as x86 without VNNI instructions adds them.
+    Weights are int8 by channel, activations uint8 (the fast integer form on x86). Weights are of -64 to 64: x86
+    without VNNI instructions adds two products in 16 bits, and larger ones would overflow there. The heads' last
+    convolutions stay in floating point, for their outputs span very different ranges.
     """
     import onnx
     import onnxruntime
@@ -56,7 +55,7 @@ def export(
             str(whole), str(path), _Images(calibration), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv", "Relu", "Add", "Resize"], nodes_to_exclude=sorted(heads),
-            calibrate_method=CalibrationMethod.MinMax, reduce_range=seven_bit,
+            calibrate_method=CalibrationMethod.MinMax, reduce_range=True,
         )  # fmt: skip
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     golden = session.run(None, {"image": example.numpy()})[0]

@@ -50,8 +50,8 @@ def main(arguments: list[str]) -> int:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), options.output.with_suffix(".pt"))
     said = {**chosen, "photographs": [path.name for path in photographs], "start": str(options.start or "")}
-    export(network, calibration, options.output, {**manifest, "training": said}, any_size=options.network != "detector",
-           seven_bit=options.network == "edges")  # fmt: skip
+    any_size = options.network != "detector"
+    export(network, calibration, options.output, {**manifest, "training": said}, any_size=any_size)
     for suffix in (".onnx", ".json", ".golden.npz", ".pt"):
         print(options.output.with_suffix(suffix))
     return 0
