@@ -54,12 +54,8 @@ def _ring(record: Record) -> dict[str, Any]:
     ring = record.ring
     if ring is None:
         return {}
-    memory = f"{ring.most_bytes / 1000:.3f}kB"
-    return {
-        "ring": exact_duration(ring.keep_ns),
-        "on_fault": "dump" if ring.dump_on_fault else "keep",
-        "memory": memory,
-    }
+    then, memory = "dump" if ring.dump_on_fault else "keep", f"{ring.most_bytes / 1000:.3f}kB"
+    return {"ring": exact_duration(ring.keep_ns), "on_fault": then, "memory": memory}
 
 
 def _stream(record: Record, node: str, output: str, policy: Policy) -> dict[str, Any]:
@@ -91,12 +87,8 @@ def _node(graph: Graph, spec: NodeSpec) -> dict[str, Any]:
         out["cost"] = exact_duration(spec.cost_ns)
     if spec.on_fault != FaultPolicy():
         p = spec.on_fault
-        out["on_fault"] = {
-            "do": p.action,
-            "times": p.times,
-            "within": exact_duration(p.within_ns),
-            "backoff": exact_duration(p.backoff_ns),
-        }
+        spans = {"within": exact_duration(p.within_ns), "backoff": exact_duration(p.backoff_ns)}
+        out["on_fault"] = {"do": p.action, "times": p.times, **spans}
     if spec.sync is not None:
         s = spec.sync
         times = {"window": s.window_ns, "deadline": s.deadline_ns, "stale": s.stale_ns}

@@ -45,12 +45,16 @@ class Expander:
         self.unknown_keys(root, _TOP)
         self._version(root)
         params = self._params(root, None, "")
+        rigs = [setting for setting in self.settings if setting.path == ["rig"]]
+        if rigs:  # in place of the graph's own, of which nothing counts
+            root.value.pop("rig", None)
         root = self._references.replaced(root, params)
         for setting in self.settings:
             setting.item = self._references.replaced(setting.item, params, "")
-        rig = next((s.item for s in self.settings if s.path == ["rig"]), root.value.get("rig"))
+        rig = rigs[0].item if rigs else root.value.get("rig")
         if rig is not None:
             self._rig(rig)
+        self._unused(params, bool(rigs))
         self._nodes(root, "", [flat.path])
         flat.record, flat.report = root.value.get("record"), root.value.get("report")
         flat.budgets = root.value.get("budgets")
@@ -105,14 +109,12 @@ class Expander:
         if not prefix:
             for index, setting in enumerate(self.settings):
                 name = setting.path[-1]
-                bare = len(setting.path) == 1 or (len(setting.path) == 2 and setting.path[0] == "params")
-                if bare and name in params:
+                if len(setting.path) > 1 and (len(setting.path) > 2 or setting.path[0] != "params"):
+                    continue
+                self._used.add(index)
+                if name in params:
                     params[name] = setting.item
-                    self._used.add(index)
-                elif bare and setting.path == ["rig"]:
-                    self._used.add(index)
-                elif bare:
-                    self._used.add(index)
+                elif setting.path != ["rig"]:
                     hint = self.flat.hint(name, params)
                     self._fault(setting.item.fault(f"the graph has no parameter '{clip(name)}'{hint}"))
         return params
@@ -274,31 +276,35 @@ class Expander:
         if block is not None and self._is_mapping(block, key):
             yield from block.value.items()
 
+    def _unused(self, params: dict[str, Item], other: bool) -> None:
+        """A fault for a `--set` of a parameter that nothing asks for; `other`: the rig is not the graph's own."""
+        for name, item in ((s.path[-1], s.item) for k, s in enumerate(self.settings) if k in self._used):
+            if name in params and id(params[name]) not in self._references.used:
+                way = f"set an option of its device, as rig.{clip(name)}.uri=..., or leave out --rig"
+                why = f": --rig names the devices; {way}" if other else ""
+                self._fault(item.fault(f"nothing uses the parameter '{clip(name)}'{why}"))
+
     def _settings(self) -> None:
         """Put `--set node.param=value` and `--set rig.device.option=value` in place."""
         for index, setting in enumerate(self.settings):
             if index in self._used:
                 continue
-            scope = ".".join(setting.path[:-1])
-            name = setting.path[-1]
+            scope, name, item = ".".join(setting.path[:-1]), setting.path[-1], setting.item
             if setting.path[0] == "rig" and len(setting.path) == 3:
                 device = self.flat.devices.get(setting.path[1])
                 if device is None:
                     hint = self.flat.hint(setting.path[1], self.flat.devices)
-                    self._fault(setting.item.fault(f"the rig has no device '{clip(setting.path[1])}'{hint}"))
+                    self._fault(item.fault(f"the rig has no device '{clip(setting.path[1])}'{hint}"))
                 else:
-                    device.value[name] = setting.item
+                    device.value[name] = item
                     device.keys[name] = (1, 1)
             elif setting.path[0] == "rig":
-                self._fault(
-                    setting.item.fault("write it as rig.device.option=value; the device's address is its option 'uri'")
-                )
+                self._fault(item.fault("write it as rig.device.option=value; the device's address is its option 'uri'"))
             elif scope in self.flat.nodes:
-                self.flat.overrides.setdefault(scope, {})[name] = setting.item
+                self.flat.overrides.setdefault(scope, {})[name] = item
             else:
-                self._fault(
-                    setting.item.fault(f"the graph has no node '{clip(scope)}'{self.flat.hint(scope, self.flat.nodes)}")
-                )
+                hint = self.flat.hint(scope, self.flat.nodes)
+                self._fault(item.fault(f"the graph has no node '{clip(scope)}'{hint}"))
 
 
 def _absolute(source: Item, prefix: str) -> Item:

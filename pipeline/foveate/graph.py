@@ -189,7 +189,9 @@ class Built:
         if name in self._ready:
             return self._ready[name]
         spec = self._graph.nodes[name]
-        return spec.kind(**_resolve(spec.parameters, self.device))
+        made = spec.kind(**_resolve(spec.parameters, self.device))
+        made.wired = frozenset(wire.output for wire in self._graph.outgoing(name))
+        return made
 
     def device(self, name: str) -> Device:
         """The device, constructed when it is first asked for, with the devices its options name."""

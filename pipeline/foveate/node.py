@@ -55,6 +55,7 @@ class Node:
     cost_ns: ClassVar[int] = 0  # what a step takes in simulated time, unless the graph says otherwise
     drives_hardware: ClassVar[bool] = False  # a replay takes its outputs from the recording
     state: ClassVar[tuple[str, ...]] = ()  # attributes that a restart gives back
+    wired: frozenset[str] = frozenset()  # the outputs that other nodes take; known before `open`
 
     @classmethod
     def check(cls, **parameters: Any) -> Iterator[Problem]:

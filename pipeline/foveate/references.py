@@ -19,6 +19,7 @@ class References:
     def __init__(self, flat: Flat) -> None:
         self._flat = flat
         self._repeated = 0
+        self.used: set[int] = set()  # `id` of the values that were asked for
 
     def _broken(self, fault: Fault) -> None:
         self._flat.add(fault, broken=True)
@@ -76,11 +77,11 @@ class References:
             self._broken(item.fault(f"unknown reference '${{{clip(name)}}}'{hint}"))
             return None
         if key not in params:
-            self._broken(
-                item.fault(f"unknown parameter '{clip(key)}' in ${{{clip(name)}}}{self._flat.hint(key, params)}")
-            )
+            hint = self._flat.hint(key, params)
+            self._broken(item.fault(f"unknown parameter '{clip(key)}' in ${{{clip(name)}}}{hint}"))
             return None
         found = params[key]
+        self.used.add(id(found))
         if _refers(found):
             self._broken(item.fault(f"parameter '{clip(key)}' refers to another parameter; give it a value"))
             return None

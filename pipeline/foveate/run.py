@@ -216,6 +216,7 @@ class Run:
             except Exception as error:
                 verdict = station.supervisor.judge(error, self.clock.now_ns())
                 if verdict.action == "stop":
+                    station.stats.state = "failed"
                     raise NodeFailed(station.name, "open", error, verdict.why) from error
                 if verdict.action == "ignore":
                     station.stats.state, station.stats.problem = "failed", station.supervisor.last

@@ -66,9 +66,8 @@ class Station:
         self.inlets = inlets
         self.triggers = [inlet for inlet in inlets if inlet.port.required]
         self.optional = [inlet for inlet in inlets if not inlet.port.required]
-        self.unconnected: dict[str, None] = {
-            name: None for name in inputs if all(inlet.port.name != name for inlet in inlets)
-        }
+        wired = {inlet.port.name for inlet in inlets}
+        self.unconnected = dict.fromkeys(name for name in inputs if name not in wired)
         self.outputs = outputs
         self.targets: dict[str, list[tuple[Station, Inlet]]] = {name: [] for name in outputs}
         self.sent = dict.fromkeys(outputs, 0)  # messages given so far
@@ -153,12 +152,8 @@ class Station:
         stats.last_ns = now_ns
         stats.steps += 1
         if self.log is not None:
-            self.log.add(
-                Step(
-                    self.rank, stats.steps, taken.since_ns, begun_ns, now_ns, taken.inputs, tuple(outputs), fault,
-                    tuple(self._told),
-                )
-            )  # fmt: skip
+            self.log.add(Step(self.rank, stats.steps, taken.since_ns, begun_ns, now_ns, taken.inputs, tuple(outputs),
+                              fault, tuple(self._told)))  # fmt: skip
         self._told.clear()
 
     def tell(self) -> None:

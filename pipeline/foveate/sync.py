@@ -163,10 +163,8 @@ class SyncInlet:
                     f"{count} times; {s.offset.quantile_ns(0.99) / ms:.3g} ms would match 99 %"
                 )
             elif reason == "deadline":
-                late = s.delay.quantile_ns(0.99)
-                hint = (
-                    f"; {late / ms:.3g} ms would have been enough for 99 % of those that came" if s.delay.total else ""
-                )
+                late = s.delay.quantile_ns(0.99) / ms
+                hint = f"; {late:.3g} ms would have been enough for 99 % of those that came" if s.delay.total else ""
                 lines.append(f"{source} had not come by the deadline, {count} times{hint}")
             elif reason == "stale":
                 lines.append(f"{source} gave nothing new, {count} sets did not wait for it")

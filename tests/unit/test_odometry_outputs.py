@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from foveate import Node, catalog, load_graph
 from foveate.errors import EndOfStream, RecordingError
 from foveate.messages import Frame, Message, Pose, Stamp
+from foveate.run import Run
 from foveate_calibration.poses import read_poses
 from foveate_calibration.rigid import invert, rotation_from, transform
 from foveate_nodes.odometry import odometry_result, top_view_places
@@ -307,6 +308,7 @@ def test_the_report_tells_poses_losses_drift_and_truth(tmp_path: Path) -> None:
     assert "too few edges &lt;agree&gt;" in page and "<agree>" not in page
     assert "http" not in re.sub(r"http://www\.w3\.org\S*", "", page)  # it opens offline
     assert page.count("data:image/jpeg") == 6 and page.count("<svg") == 8
+    assert page.count("stroke-dasharray") == 1 and "edges that lie on edges, beyond what chance gives" in page
     assert {path.name for path in tmp_path.iterdir()} >= {"trajectory.txt", "trajectory_closed.txt", "map.ply"}
 
 
@@ -333,14 +335,33 @@ def test_of_less_the_report_tells_less(tmp_path: Path) -> None:
     assert not (tmp_path / "map.ply").exists()
 
 
+def missed(executor: str, notes: list[str], **dropped: dict[str, int]) -> list[str]:
+    """What is told of 300 messages of each output, of which some were dropped and 3 wait."""
+    ledger = [
+        {"wire": f"camera.{port} -> follow.{port}", "produced": 300, "delivered": 297 - sum(counts.values()),
+         "dropped": counts, "in_flight": 3}
+        for port, counts in dropped.items()
+    ]  # fmt: skip
+    log = SimpleNamespace(end={"ledger": ledger, "notes": notes}, seal={"executor": executor})
+    return odometry_result._missed(log, "follow")  # type: ignore[arg-type]
+
+
 def test_frames_that_never_came_are_told() -> None:
-    run = odometry_result.Followed("run", Path("run.mcap"))
-    wire = {"wire": "camera.frame -> follow.frame", "produced": 300, "delivered": 137}
-    other = {"wire": "camera.depth -> follow.depth", "produced": 300, "delivered": 0}
-    odometry_result._missed(SimpleNamespace(end={"ledger": [wire, other]}), "follow", run)  # type: ignore[arg-type]
-    assert len(run.notes) == 1 and run.notes[0].startswith("163 of 300 frames never came to 'follow'")
-    odometry_result._missed(SimpleNamespace(end={}), "follow", run)  # type: ignore[arg-type]
-    assert len(run.notes) == 1
+    (line,) = missed("live", [], frame={"full": 160}, depth={"full": 160}, info={"full": 160})
+    assert line == (
+        "163 of 300 messages of 'camera.frame' and of 'camera.depth' never came to 'follow': 160 dropped, for they "
+        "came faster than it works, 3 still waiting when the run ended; --executor virtual waits for each frame of a "
+        "log"
+    )
+    off = "camera.frame off by 22.8 ms > window 20 ms, 1 times"
+    frame, depth = missed("virtual", [f"follow: {off}", "other: x"], frame={}, depth={"unmatched": 1})
+    assert frame.endswith(
+        "3 of 300 messages of 'camera.frame' never came to 'follow': 3 still waiting when the run ended"
+    )
+    assert (
+        f"4 of 300 messages of 'camera.depth' never came to 'follow': 1 without a partner in time ({off}), 3" in depth
+    )
+    assert odometry_result._missed(SimpleNamespace(end={}, seal={}), "follow") == []  # type: ignore[arg-type]
 
 
 def test_without_poses_there_is_no_report_and_no_file(tmp_path: Path) -> None:
@@ -350,11 +371,27 @@ def test_without_poses_there_is_no_report_and_no_file(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"graph.yaml", "run.mcap"}
 
 
-def test_the_graphs_are_good() -> None:
-    launch = Path(__file__).resolve().parents[2] / "launch/graphs"
-    for name in ("odometry", "mapping"):
-        graph = load_graph(launch / f"{name}.yaml")
-        assert graph.report is not None and graph.report.use == "odometry_report"
+def test_where_no_loop_closed_the_poses_are_those_told_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Told.step
+    monkeypatch.setattr(Told, "step", lambda self: {name: m for name, m in step(self).items() if name != "graph"})
+    lines = write({"run": recorded(tmp_path)}, tmp_path / "report.html")
+    assert str(tmp_path / "trajectory_closed.txt") in lines and "0 loops" in lines[0]
+    live, closed = ((tmp_path / f"trajectory{end}.txt").read_text().splitlines() for end in ("", "_closed"))
+    assert closed[1:] == live[1:] and len(closed) == FRAMES - len(LOST) + 2 and "no loop was closed" in closed[0]
+    assert "No loop was closed" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "after loops" not in "\n".join(lines)
+
+
+def test_a_node_that_cannot_be_opened_is_not_said_to_have_gone_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Node) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr(TopView, "open", fails)
+    (tmp_path / "graph.yaml").write_text(GRAPH.format(streams=ALL), encoding="utf-8")
+    result = Run(load_graph(tmp_path / "graph.yaml"), "virtual").execute()
+    assert result.failure is not None and "'top_view' failed in open" in str(result.failure) and result.notes == []
 
 
 # --- the mesh of keyframes

@@ -14,7 +14,8 @@ class DepthCamera(Node):
     """Depth frames; the image of the same moment and the intrinsics, where the camera has them.
 
     The intrinsics come with every depth frame and its stamp: 300 bytes, and any part that is cut from a recording
-    has them, as has a node that starts late or matches its inputs in time.
+    has them, as has a node that starts late or matches its inputs in time. Where nothing tells them, a graph that needs
+    them ends with NotSupported, which says how to give them; others go on without.
     """
 
     class Outputs:
@@ -40,7 +41,8 @@ class DepthCamera(Node):
             try:
                 self._info = self.device.intrinsics()
             except NotSupported:  # a log without them
-                pass
+                if "info" in self.wired:
+                    raise
         out: dict[str, Message] = {"depth": depth}
         if self._info is not None:
             out["info"] = replace(self._info, stamp=depth.stamp)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
 from foveate.catalog import optional
-from foveate.node import Node
+from foveate.errors import BackendMissing
+from foveate.node import Node, Problem
 from foveate_nodes.odometry.messages import Keyframe, PoseGraph
 
 if TYPE_CHECKING:
@@ -29,9 +31,15 @@ class LoopClosure(Node):
         at: half a megabyte each. The poses of older ones are corrected all the same."""
         self._planes, self._most = planes, most
 
+    @classmethod
+    def check(cls, **parameters: Any) -> Iterator[Problem]:
+        try:
+            _needed()
+        except BackendMissing as error:
+            yield Problem("use", str(error))
+
     def open(self) -> None:
-        for module in ("cv2", "numba", "gtsam"):
-            optional(module, "loop closure", "slam")
+        _needed()
         from foveate_nodes.odometry.closing import Closing
         from foveate_nodes.odometry.selection import canny_edges
 
@@ -45,3 +53,9 @@ class LoopClosure(Node):
 
     def step(self, keyframe: Keyframe) -> PoseGraph | None:
         return self._closing.step(keyframe)
+
+
+def _needed() -> None:
+    """Raises BackendMissing."""
+    for module in ("cv2", "numba", "gtsam"):
+        optional(module, "loop closure", "slam")

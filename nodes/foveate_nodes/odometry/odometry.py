@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from foveate.catalog import optional
-from foveate.errors import FoveateError
+from foveate.errors import BackendMissing, FoveateError
 from foveate.messages import CameraInfo, DepthFrame, Frame, Message
 from foveate.node import Node, Problem, Unit
 from foveate_nodes.odometry.errors import OdometryError
@@ -53,11 +53,12 @@ class Odometry(Node):
 
     @classmethod
     def check(cls, **p: Any) -> Iterator[Problem]:
-        if p["edges"] == "network":
-            try:
-                _detector(p["edges"], p["model"], p["threads"])
-            except FoveateError as error:
-                yield Problem("model", str(error))
+        try:
+            _detector(p["edges"], p["model"], p["threads"])
+        except BackendMissing as error:
+            yield Problem("use", str(error))
+        except FoveateError as error:
+            yield Problem("model", str(error))
 
     def open(self) -> None:
         edges = _detector(*self._edge_options)

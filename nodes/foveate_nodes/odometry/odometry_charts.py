@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 _MOST_DRAWN = 3000  # points of a line
 _CELLS = 700  # along the longer side of the picture of the points
 _GLOW = 8.0  # points in a cell that are drawn in full
+LEAST_EDGE = 0.28  # agreement's; that file needs numba, which whoever reads a recording may not have
 _LEAST_M = 0.5  # along each side: a camera that stood still is not enlarged without end
 ONLINE, CLOSED, LOOP, LOST = "#1f6fb4", "#2e8b45", "#b04f86", "#c8322b"
 
@@ -61,9 +62,10 @@ def _density(axes: Axes, point: Array, low: Array, high: Array) -> str:
 
 def over_time(
     time_s: Array, values: Sequence[tuple[Array, str]], label: str, spans: Sequence[tuple[float, float, str]],
-    top: float | None = None,
+    top: float | None = None, limit: float | None = None,
 ) -> str:  # fmt: skip
-    """Values (N,) of frames with their colours; spans in which it was lost are red, what is not finite is left out."""
+    """Values (N,) of frames with their colours; spans in which it was lost are red, what is not finite is left out;
+    `limit`: a dashed line."""
     begin, end = float(time_s[0]), max(float(time_s[-1]), float(time_s[0]) + 1e-3)
     finite = np.concatenate([value[np.isfinite(value)] for value, _ in values])
     most = top if top is not None else max(1.08 * float(np.quantile(finite, 0.995)) if len(finite) else 1.0, 1e-9)
@@ -76,6 +78,9 @@ def over_time(
         good = np.isfinite(value)
         shown = np.column_stack([time_s, np.minimum(value, most)])[good]
         axes.parts += _lines(axes, shown, np.diff(np.flatnonzero(good), prepend=-2) == 1, color)
+    if limit is not None:
+        axes.parts.append(f'<path d="M{axes.px(begin):.1f} {axes.py(limit):.1f}H{axes.px(end):.1f}" stroke="{LOST}" '
+                          'stroke-dasharray="5 4"/>')  # fmt: skip
     return axes.done()
 
 

@@ -25,8 +25,9 @@ _MOST_ROWS = 20
 
 def write(logs: Mapping[str, Path], out: Path) -> list[str]:
     """Odometry report: the way and the map from above and from the side, how well each frame was tracked, drift at
-    loops, errors against a recorded truth; `trajectory.txt`, `trajectory_closed.txt` after loops, `map.ply` and, of a
-    graph with a TSDF map, `mesh.ply` beside the page. `logs["run"]` is the run; others are compared.
+    loops, errors against a recorded truth; `trajectory.txt`, `trajectory_closed.txt` where loops were looked for,
+    `map.ply` and, of a graph with a TSDF map, `mesh.ply` beside the page. `logs["run"]` is the run; others are
+    compared.
 
     Returns the summary as lines. Raises RecordingError for a recording without poses.
     """
@@ -48,8 +49,10 @@ def write(logs: Mapping[str, Path], out: Path) -> list[str]:
 def _files(run: Followed, surface: Surface | None, folder: Path) -> list[Path]:
     about = f"odom_from_camera of {run.path.name}"
     texts = {"trajectory.txt": trajectory_text(run.time_ns, run.online, about)}
-    if run.closed is not None:
-        texts["trajectory_closed.txt"] = trajectory_text(run.time_ns, run.closed, f"{about}, after loops were closed")
+    if run.closes:
+        how = "no loop was closed" if run.closed is None else "after loops were closed"
+        poses = run.online if run.closed is None else run.closed
+        texts["trajectory_closed.txt"] = trajectory_text(run.time_ns, poses, f"{about}, {how}")
     for name, text in texts.items():
         _written(folder / name, text)
     files = [folder / name for name in texts]
@@ -130,8 +133,10 @@ def _quality(run: Followed) -> str:
     spans = run.lost()
     blue, green = charts.ONLINE, charts.CLOSED
     kinds = [
-        (charts.over_time(time_s, [(of("inlier"), blue), (of("overlap"), green)], "share", spans, 1.05),
-         "Share of the keyframe's points that agree (blue) and that are in view (green)."),
+        (charts.over_time(time_s, [(of("inlier"), blue), (of("overlap"), green)], "share", spans, 1.05,
+                          charts.LEAST_EDGE),
+         "Share of the edges that lie on edges, beyond what chance gives (blue; under the dashed line, "
+         f"{charts.LEAST_EDGE:g}, a frame is lost), and of the keyframe's points in view (green)."),
         (charts.over_time(time_s, [(of("points"), blue)], "points", spans), "Points of the keyframe that were seen."),
         (charts.over_time(time_s, [(of("flow_px"), blue)], "flow, px", spans),
          "How far points have moved since the keyframe."),
@@ -162,10 +167,10 @@ def _keyframes(run: Followed) -> str:
 
 
 def _loops(run: Followed) -> str:
-    if run.closed is None:
+    if not run.closes:
         return ""
     if not run.loops:
-        return "<h2>Loops</h2><p>The graph of poses has no loop.</p>"
+        return "<h2>Loops</h2><p>No loop was closed: trajectory_closed.txt has the poses as they were told live.</p>"
     chosen = sorted(run.loops, key=lambda loop: -loop.off_m)
     rows = [
         [f"{loop.one} and {loop.other}", f"{loop.off_m * 100:.1f}", f"{np.degrees(loop.off_rad):.2f}",
@@ -247,7 +252,7 @@ def _page(runs: Sequence[Followed], surface: Surface | None) -> str:
 {_quality(first)}
 {_loops(first)}
 {_keyframes(first)}
-<p class="note">Beside this page: trajectory.txt{" and trajectory_closed.txt" if first.closed is not None else ""}
+<p class="note">Beside this page: trajectory.txt{" and trajectory_closed.txt" if first.closes else ""}
 (time tx ty tz qx qy qz qw; metres, and seconds of the clock that the frames carry, or else of Unix time)
 {"and map.ply" if len(first.point_m) else ""}{" and mesh.ply" if surface is not None else ""}.</p>
 </body></html>

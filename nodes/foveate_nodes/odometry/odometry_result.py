@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +48,8 @@ class Followed:
     time_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # as the files have it
     stamp_s: Array = field(default_factory=lambda: np.zeros(0))
     online: Array = field(default_factory=lambda: np.zeros((0, 4, 4)))  # odom_from_camera
-    closed: Array | None = None  # map_from_camera after loops; None: no graph of poses was recorded
+    closed: Array | None = None  # map_from_camera after loops; None: no loop was closed, or it was not recorded
+    closes: bool = False  # whether loops were looked for, and recorded where one closed
     joined: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # a pose to the one before
     corrected: Corrected = field(default_factory=Corrected)
     keyframes: list[tuple[int, float]] = field(default_factory=list)  # seq, stamp in seconds
@@ -82,16 +85,12 @@ def read(log: Recording, name: str) -> Followed:
     """Raises RecordingError where there are no poses of odometry."""
     stream = _streams(log)
     if PoseEstimate not in stream:
-        raise RecordingError(
-            f"{log.path}: the odometry report needs a stream of poses ('odometry.pose'); none is there"
-        )
-    run = Followed(name, log.path)
+        raise RecordingError(f"{log.path}: {_why_no_pose(log, stream)}")
+    run = Followed(name, log.path, closes=any(each.type == PoseGraph.__name__ for each in log.streams()))
     run.tracking = [said for said in _messages(log, stream, Tracking) if isinstance(said, Tracking)]
     if not run.tracking:
         run.notes.append("how well frames were tracked is not known: 'odometry.tracking' was not recorded")
     poses = [said for said in _messages(log, stream, PoseEstimate) if isinstance(said, PoseEstimate)]
-    if not poses:
-        raise RecordingError(f"{log.path}: '{stream[PoseEstimate]}' holds no pose: not one frame was tracked")
     given = _keyframes(log, stream, run)
     for said in poses:
         run.corrected.saw(said)
@@ -109,7 +108,7 @@ def read(log: Recording, name: str) -> Followed:
     if isinstance(graph, PoseGraph):
         run.loops = [found for one, other in run.corrected.loops if (found := _loop(run, poses, one, other))]
     _map(log, stream, run, given)
-    _missed(log, stream[PoseEstimate].rpartition(".")[0], run)
+    run.notes += _missed(log, stream[PoseEstimate].rpartition(".")[0])
     _truth(log, run)
     return run
 
@@ -120,6 +119,26 @@ def _streams(log: Recording) -> dict[type[Message], str]:
     by_name = {stream.type: stream.name for stream in there if stream.messages}
     kinds = (PoseEstimate, Tracking, Keyframe, EdgeMap, PoseGraph)
     return {kind: by_name[kind.__name__] for kind in kinds if kind.__name__ in by_name}
+
+
+def _why_no_pose(log: Recording, stream: dict[type[Message], str]) -> str:
+    """What odometry said of the frames, else what did not come to it."""
+    name = next((each.name for each in log.streams() if each.type == PoseEstimate.__name__), None)
+    if name is None:
+        return "the odometry report needs a stream of poses ('odometry.pose'); none is there"
+    said = [each for each in _messages(log, stream, Tracking) if isinstance(each, Tracking)]
+    if said:
+        kinds = Counter(re.sub(r"[\d.]+", "", each.reason) for each in said)
+        (kind, count), *_ = kinds.most_common(1)
+        reason = next(each.reason for each in said if re.sub(r"[\d.]+", "", each.reason) == kind)
+        return f"none of {len(said)} frames has a pose; {count} times: {reason}"
+    node = name.rpartition(".")[0]
+    inputs = _inputs(log, node)
+    for port, what in (("depth", "depth"), ("frame", "images"), ("info", "intrinsics")):
+        if port in inputs and not inputs[port][1]["produced"]:
+            return f"'{node}' got no {what}: '{inputs[port][0]}' gave none"
+    missed = "; ".join(_missed(log, node)) or "it worked on no frame"
+    return f"'{node}' gave no pose: {missed}"
 
 
 def _messages(log: Recording, stream: dict[type[Message], str], kind: type[Message]) -> Iterator[Message]:
@@ -178,15 +197,34 @@ def _map(log: Recording, stream: dict[type[Message], str], run: Followed, given:
         run.notes.append("there is no map: 'odometry.edge_map' was not recorded")
 
 
-def _missed(log: Recording, node: str, run: Followed) -> None:
-    """Frames that never came to odometry: a share of those that did says nothing of them."""
+def _inputs(log: Recording, node: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The ledger of each wire into a node, by its input, with where it comes from."""
+    found = {}
     for wire in log.end.get("ledger", []):
-        if str(wire["wire"]).endswith(f" -> {node}.frame") and wire["delivered"] < wire["produced"]:
-            missed = wire["produced"] - wire["delivered"]
-            run.notes.append(
-                f"{missed} of {wire['produced']} frames never came to '{node}': dropped on the way, or still waiting "
-                "when the run ended; --executor virtual waits for each frame of a log"
-            )
+        source, _, target = str(wire["wire"]).partition(" -> ")
+        if target.rpartition(".")[0] == node:
+            found[target.rpartition(".")[2]] = (source, wire)
+    return found
+
+
+def _missed(log: Recording, node: str) -> list[str]:
+    """Frames that never came to odometry, and why: a share of those that did says nothing of them."""
+    why = {"full": "dropped, for they came faster than it works", "expired": "too old",
+           "unmatched": "without a partner in time"}  # fmt: skip
+    unmatched = [line.removeprefix(f"{node}: ") for line in log.end.get("notes", []) if line.startswith(f"{node}: ")]
+    if unmatched:
+        why["unmatched"] += f" ({'; '.join(unmatched)})"
+    told: dict[tuple[str, str], list[str]] = {}  # sources by how many and why
+    for port, (source, wire) in _inputs(log, node).items():
+        missed = wire["produced"] - wire["delivered"]
+        if port in ("frame", "depth") and missed:
+            parts = [f"{count} {why.get(reason, reason)}" for reason, count in sorted(wire["dropped"].items())]
+            parts += [f"{wire['in_flight']} still waiting when the run ended"] if wire["in_flight"] else []
+            slow = log.seal.get("executor") == "live" and missed > wire["dropped"].get("unmatched", 0)
+            advice = "; --executor virtual waits for each frame of a log" if slow else ""
+            key = (f"{missed} of {wire['produced']} messages of", f"never came to '{node}': {', '.join(parts)}{advice}")
+            told.setdefault(key, []).append(f"'{source}'")
+    return [f"{many} {' and of '.join(sources)} {reasons}" for (many, reasons), sources in told.items()]
 
 
 def _truth(log: Recording, run: Followed) -> None:

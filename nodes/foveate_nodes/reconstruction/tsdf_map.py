@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le
 
 from foveate.catalog import optional
+from foveate.errors import BackendMissing
 from foveate.node import Node, Problem, Unit
 from foveate_nodes.odometry.messages import Keyframe, PoseGraph
 from foveate_nodes.reconstruction.messages import SurfaceMesh
@@ -43,10 +44,13 @@ class TsdfMap(Node):
     def check(cls, **parameters: Any) -> Iterator[Problem]:
         if parameters["truncation"] < parameters["voxel"]:
             yield Problem("truncation", f"must be at least the voxel, {parameters['voxel']:g} m; 4 voxels are usual")
+        try:
+            _needed()
+        except BackendMissing as error:
+            yield Problem("use", str(error))
 
     def open(self) -> None:
-        for module in ("cv2", "numba", "open3d"):
-            optional(module, "TSDF map", "recon")
+        _needed()
         from foveate_nodes.odometry.corrected import Corrected
         from foveate_nodes.reconstruction.keyframe_mesh import KeyframeMesh
 
@@ -68,3 +72,9 @@ class TsdfMap(Node):
             keyframe.stamp, mesh.point_m.astype("float32"), mesh.normal.astype("float32"), color, mesh.triangle,
             len(self._map), self._map.left_out, self._map.rebuilt,
         )  # fmt: skip
+
+
+def _needed() -> None:
+    """Raises BackendMissing."""
+    for module in ("cv2", "numba", "open3d"):
+        optional(module, "TSDF map", "recon")

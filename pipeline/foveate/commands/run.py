@@ -19,7 +19,7 @@ from foveate import catalog
 from foveate.clock import LiveClock
 from foveate.commands.loading import graph_from
 from foveate.commands.options import DIFFERENT
-from foveate.errors import Fault, GraphError
+from foveate.errors import Fault, FoveateError, GraphError
 from foveate.graph import Graph
 from foveate.health import StatusFile
 from foveate.quantity import parse_duration_ns
@@ -50,22 +50,26 @@ def main(options: argparse.Namespace) -> int:
         result = execute(graph, options.executor, duration_ns, folder / "run.mcap", signals.stop, show is not None)
         files = list(result.recordings)
         lines: list[str] = []
+        unreported = 0
         if graph.report is not None and options.no_compare:
             graph = replace(graph, report=replace(graph.report, variants=()))
         if graph.report is None or options.no_report or result.failure is not None:
             pass
         elif signals.stop.is_set():
-            lines = [
-                f"no report after a signal; write it with: foveate report {graph.report.use} {folder / 'run.mcap'}"
-            ]
+            way = f"foveate report {graph.report.use} {folder / 'run.mcap'}"
+            lines = [f"no report after a signal; write it with: {way}"]
         else:
-            lines, report = _report(graph, result, folder, signals.stop, show is not None)
-            files += [report] if report else []
+            try:
+                lines, report = _report(graph, result, folder, signals.stop, show is not None)
+                files += [report] if report else []
+            except FoveateError as error:
+                lines, unreported = [f"no report: {error}"], 1
     if options.json:
         print(json.dumps(as_json(result, files, lines)))
     else:
         print_summary(result, files, lines)
-    return exit_code(result) or (DIFFERENT if options.assert_budgets and any(b.missed for b in result.budgets) else 0)
+    missed = options.assert_budgets and any(b.missed for b in result.budgets)
+    return exit_code(result) or unreported or (DIFFERENT if missed else 0)
 
 
 def exit_code(result: Result) -> int:
