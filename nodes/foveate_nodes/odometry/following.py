@@ -19,6 +19,15 @@ from foveate_nodes.odometry.tracker import Key, Tracked, Tracker
 from foveate_nodes.odometry.view import EdgeDetector, View
 
 
+def warm_up() -> None:
+    """Load what is compiled, or compile it: a camera's first frames do not wait for that."""
+    blocks = np.random.default_rng(0).integers(0, 256, (12, 16), np.uint8).repeat(20, axis=0).repeat(20, axis=1)
+    depth_m, matrix = np.full(blocks.shape, 2.0, np.float32), np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]])
+    tracker = Tracker(window=2)
+    for k, shift in enumerate((0, 2, 40, 42, 44, 46, 48, 50, 52)):  # far enough for a second keyframe and its window
+        tracker.track(View(np.roll(blocks, shift, axis=1), depth_m, matrix, canny_edges), k, k / 30)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pair:
     """A frame with its depth, as they were tracked."""

@@ -62,8 +62,9 @@ class Odometry(Node):
 
     def open(self) -> None:
         edges = _detector(*self._edge_options)
-        from foveate_nodes.odometry.following import Following
+        from foveate_nodes.odometry.following import Following, warm_up
 
+        warm_up()
         self._following = Following(self._options, edges)
 
     def state_dict(self) -> State:
