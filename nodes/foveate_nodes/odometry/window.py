@@ -101,7 +101,7 @@ class Optimising:
     def __init__(self, window: Window) -> None:
         self._window = window.copy()
         self._fault: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="odometry's window", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="odometry's window")  # ends by itself within 0.2 s
         self._thread.start()
 
     def _run(self) -> None:
