@@ -32,6 +32,7 @@ _EXTENSIONS = {  # what comes with foveate, but not from this package; an entry 
     "emulate": "devices on real wires with no hardware: mirrors, cameras, lasers, event streams, a whole rig",
     "evaluate": "trajectories against the truth: absolute and relative errors, by TUM's conventions, with plots",
     "log": "look inside recordings, compare, cut, mend and trade them",
+    "model": "what a network is made of: parameters and multiply-adds by layer, blocks that never fire",
     "train": "train the networks: detector and regions of the wide-area search, edges of odometry",
     "turntable": "the geometry of a turntable scan, from pictures of its markers and of the stripe",
 }
@@ -88,9 +89,8 @@ def _others(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing = sub.add_parser("list", help="what is installed: nodes, drivers, graphs, reports")
     listing.add_argument("what", nargs="?", choices=["nodes", "drivers", "graphs", "reports"], help="only these")
     listing.add_argument("--json", action="store_true", help="print JSON")
-    listing.add_argument(
-        "--graphs", action="append", default=[], type=Path, metavar="FOLDER", help="list graphs here too"
-    )
+    listing.add_argument("--graphs", action="append", default=[], type=Path, metavar="FOLDER",
+                         help="list graphs here too")  # fmt: skip
     replay = sub.add_parser("replay", help="feed a recording back into its graph, in simulated time")
     replay.add_argument("log", type=Path, help="an MCAP file that foveate recorded")
     _setting_arguments(replay)

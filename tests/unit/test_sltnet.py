@@ -12,7 +12,9 @@ pytest.importorskip("torch", reason="needs the extra 'train'")
 
 import torch
 
+from foveate.cli import main
 from foveate.errors import ModelError
+from foveate_nodes.models import counting
 from foveate_nodes.segmentation import folding, liveness, neuron, released, states
 from foveate_nodes.segmentation.sltnet import Layout, SltNet
 
@@ -156,6 +158,30 @@ def test_a_block_that_never_fires_is_found_and_taken_out() -> None:
 def test_images_of_any_size_give_classes_of_that_size(height: int, width: int) -> None:
     logits = stream(lively(), slices(1, size=(height, width)))[0]
     assert logits.shape == (2, 4, height, width) and bool(torch.isfinite(logits).all())
+
+
+def test_its_cost_is_the_papers(shared_data: Path) -> None:
+    """1.40 G multiply-adds at 352 x 200, 0.91 of them in the stem (counted from the authors' code)."""
+    net = load(shared_data, "ddd17")
+    found = counting.layers(net, torch.zeros(1, 5, 200, 352))
+    total = sum(layer.multiply_adds for layer in found)
+    stem = sum(layer.multiply_adds for layer in found if layer.name.startswith("stem"))
+    assert abs(total / 1.400e9 - 1) < 1e-3 and abs(stem / 0.912e9 - 1) < 1e-3
+    assert sum(layer.parameters for layer in found) == sum(parameter.numel() for parameter in net.parameters())
+
+
+def test_what_a_network_is_made_of_is_printed(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(shared_data / "models/sltnet/dsec_state_dict.npz")
+    assert main(["model", "info", path, "--size", "64x48", "--strip"]) == 0
+    said = capsys.readouterr().out
+    assert "11 of 12 blocks never fire" in said and "up.2.block.enter.norm" in said and "up.1.block" in said
+    (tmp_path / "text.npz").write_text("no arrays")
+    for name, why in (("text.npz", "not an .npz of arrays"), ("none.npz", "no such file")):
+        assert main(["model", "info", str(tmp_path / name)]) == 1
+        error = capsys.readouterr().err
+        assert why in error and error.count("\n") == 1
 
 
 # --- the neuron
