@@ -34,6 +34,11 @@ def voxel_grid(
     return grid, int(outside)
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _is_off(column: int, row: int, width: int, height: int) -> bool:
+    return column < 0 or row < 0 or column >= width or row >= height
+
+
 @numba.njit(cache=True, nogil=True)
 def _share_bins(t_ns: Any, x: Any, y: Any, polarity: Any, grid: Any) -> int:
     bins, height, width = grid.shape
@@ -41,7 +46,7 @@ def _share_bins(t_ns: Any, x: Any, y: Any, polarity: Any, grid: Any) -> int:
     rate, outside = (bins - 1) / span, 0
     for i in range(len(t_ns)):
         column, row = int(x[i]), int(y[i])
-        if column < 0 or row < 0 or column >= width or row >= height:
+        if _is_off(column, row, width, height):
             outside += 1
             continue
         at = (t_ns[i] - first) * rate
@@ -113,7 +118,7 @@ def _count(x: Any, y: Any, polarity: Any, grid: Any) -> int:
     outside = 0
     for i in range(len(x)):
         column, row = int(x[i]), int(y[i])
-        if column < 0 or row < 0 or column >= width or row >= height:
+        if _is_off(column, row, width, height):
             outside += 1
             continue
         grid[1 if polarity[i] else 0, row, column] += np.float32(1.0)
@@ -127,7 +132,7 @@ def last_times(t_ns: Any, x: Any, y: Any, polarity: Any, last_ns: Any) -> int:
     outside = 0
     for i in range(len(t_ns)):
         column, row = int(x[i]), int(y[i])
-        if column < 0 or row < 0 or column >= width or row >= height:
+        if _is_off(column, row, width, height):
             outside += 1
             continue
         last_ns[1 if polarity[i] else 0, row, column] = t_ns[i]
