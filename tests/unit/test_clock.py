@@ -29,6 +29,8 @@ from foveate.run import Result, Run
 from foveate.supervision import FaultPolicy
 from tests.conftest import Collect, graph_of, number, value_of
 
+pytestmark = pytest.mark.live
+
 MS = 1_000_000
 HOUR = 3_600_000_000_000
 BASE = 1_700_000_000_000_000_000  # Unix time when the faked monotonic clock showed 0

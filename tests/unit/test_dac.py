@@ -34,6 +34,8 @@ from foveate_drivers.mirrors.dac import DacMirror
 from foveate_drivers.mirrors.sim import SimMirror
 from tests.boards import driven, until
 
+pytestmark = pytest.mark.live
+
 pytest.importorskip("serial", reason="a DAC board is on a serial port: needs pyserial")
 
 

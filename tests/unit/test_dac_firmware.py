@@ -25,6 +25,8 @@ from foveate_drivers.lasers.dac import DacLaser
 from foveate_drivers.mirrors.base import Mirror
 from foveate_drivers.mirrors.dac import DacMirror
 
+pytestmark = pytest.mark.live
+
 pytest.importorskip("serial", reason="a DAC board is on a serial port: needs pyserial")
 SOURCE = Path(__file__).resolve().parents[2] / "launch" / "firmware" / "dac_board" / "dac_board.ino"
 

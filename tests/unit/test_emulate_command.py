@@ -24,6 +24,8 @@ from foveate_drivers.emulators import command as emulate
 from foveate_drivers.emulators.faults import FaultPlan
 from foveate_drivers.mirrors.mre2 import Mre2Mirror
 
+pytestmark = pytest.mark.live
+
 ROOT = Path(__file__).resolve().parents[2]
 RIG = ROOT / "launch/rigs/sim_procedural.yaml"
 

@@ -25,6 +25,8 @@ from foveate_drivers.emulators.etherdream_dac import Dac
 from foveate_drivers.mirrors import etherdream_protocol as wire
 from foveate_drivers.mirrors.sim import SimMirror
 
+pytestmark = pytest.mark.live
+
 NPM = Path(__file__).resolve().parents[2] / "build/npm"  # npm i --ignore-scripts --prefix build/npm ...
 
 

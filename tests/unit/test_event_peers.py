@@ -27,6 +27,8 @@ from foveate_logbook.formats.events import aedat4_write, dat, es, evt2, evt3, re
 from foveate_logbook.formats.events.base import Block, block_of, joined
 from foveate_logbook.formats.opening import open_log
 
+pytestmark = pytest.mark.live
+
 WIDTH, HEIGHT = 640, 480
 
 

@@ -17,6 +17,8 @@ from foveate_drivers.emulators.gige import GigeEmulator
 from tests.conformance.live_cameras import gige_port
 from tests.conformance.test_cameras import sim
 
+pytestmark = pytest.mark.live
+
 MS = 1_000_000
 
 

@@ -22,6 +22,8 @@ from foveate_drivers.emulators.faults import FaultPlan
 from foveate_drivers.emulators.gige import GigeEmulator
 from foveate_drivers.emulators.gige_pattern import TestPattern, number_in
 
+pytestmark = pytest.mark.live
+
 ADDRESS = "127.0.0.71"  # of nobody else: these tests need not wait for others
 ACCESS_DENIED, INVALID_PARAMETER, INVALID_ADDRESS, WRITE_PROTECT = 0x8006, 0x8002, 0x8003, 0x8004
 

@@ -12,6 +12,8 @@ import pytest
 from foveate.errors import Disconnected
 from foveate_drivers.mirrors.guardian import Guardian
 
+pytestmark = pytest.mark.live
+
 PARK = b"park!"
 
 

@@ -15,6 +15,8 @@ from foveate.node import Node
 from foveate.run import Result, Run
 from tests.conftest import Collect, MemoryRecorder, Numbers, Pass, graph_of, number
 
+pytestmark = pytest.mark.live
+
 
 class Fast(Numbers):
     """Counts as fast as it is asked."""

@@ -22,6 +22,8 @@ from foveate_drivers.mirrors.sender import Sender
 from foveate_drivers.mirrors.sim import SimMirror
 from tests.boards import driven, until
 
+pytestmark = pytest.mark.live
+
 pytest.importorskip("serial", reason="the MR-E-2 is on a serial port: needs pyserial")
 
 OUT = np.array([0.1, 0.05])

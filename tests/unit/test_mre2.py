@@ -21,6 +21,8 @@ from foveate_drivers.mirrors import mre2_protocol as protocol
 from foveate_drivers.mirrors.mre2 import Mre2Mirror
 from tests.boards import driven, until
 
+pytestmark = pytest.mark.live
+
 pytest.importorskip("serial", reason="the MR-E-2 is on a serial port: needs pyserial")
 
 

@@ -18,6 +18,8 @@ from foveate.errors import Disconnected, NotSupported, OutOfRange, StateError, T
 from foveate_drivers.cameras import v4l2
 from foveate_drivers.cameras.opencv import OpenCVCamera
 
+pytestmark = pytest.mark.live
+
 _C = """
 #include <stdio.h>
 #include <linux/videodev2.h>
