@@ -78,6 +78,8 @@ class SimEventCamera(EventCamera):
         self._lens = self.pinhole = Pinhole.from_field(width, height, field)
         self.width, self.height = width, height
         self.rig_from_camera = None if through is not None else transform(np.eye(3), np.array([offset, 0.0, 0.0]))
+        if self.rig_from_camera is not None and world.viewer is None:
+            world.viewer = (self._lens, self.rig_from_camera)
         self._packet_ns = round(packet * 1e9)
         self._finest_ns = _CELL_NS / steps
         self._pixels = PixelModel(
@@ -214,6 +216,8 @@ class SimEventCamera(EventCamera):
 
     def _render(self, t_ns: int) -> Pixels:
         self._rendered += 1
+        if self._world.street is not None and self.rig_from_camera is not None:
+            return self._world.street.see(self._lens, self._world.time_s(t_ns), self.rig_from_camera)[0]
         image_from_plane = self._lens.image_from_plane(self._camera_from_rig(t_ns), self._world.range_m)
         return self._world.scene.render(image_from_plane, self.width, self.height, False, self._world.time_s(t_ns))
 

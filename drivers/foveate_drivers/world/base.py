@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from foveate_drivers.world.eye import Eye
     from foveate_drivers.world.room_stage import Stage
     from foveate_drivers.world.scene import Pixels, Scene
+    from foveate_drivers.world.street import Street
 
 Array = NDArray[np.float64]
 _SMEAR_PX = 0.25  # movement in the exposure below which one rendering is exact enough
@@ -63,6 +64,14 @@ class Surface(Protocol):
         """The same to the one part that has this `index`."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Classes:
+    """What every pixel of one camera shows."""
+
+    label: NDArray[np.uint8]  # H x W, index into names
+    names: tuple[str, ...]
+
+
 class View(Protocol):
     """A simulated camera, as a world draws for it."""
 
@@ -93,6 +102,10 @@ class TruthSource(Device):
         """The surfaces at `t_ns`, or None where nobody knows them."""
         return None
 
+    def classes(self, t_ns: int) -> Classes | None:
+        """What the pixels of the camera that `world` knows as its viewer show, or None where nobody knows."""
+        return None
+
     def pose(self, t_ns: int) -> Pose | None:
         """world_from_rig at `t_ns`, which is world_from_camera of a camera at the rig's origin; None of a rig that
         nobody has measured, or that stands still."""
@@ -111,13 +124,16 @@ class NoTruth(TruthSource):
 
 class World(TruthSource):
     """What is before the rig: a plane at `range_m` with a town, a photograph or a video; or a bench of solids; or a
-    room, through which the rig moves."""
+    room or a street, through which the rig moves."""
+
+    viewer: tuple[Pinhole, Array] | None = None  # the camera whose pixels' classes are told, and its rig_from_camera
+    _street: Street | None = None
 
     def __init__(
         self,
         *,
         address: str = "world",
-        scene: Literal["procedural", "photo", "video", "bench", "room"] = "procedural",
+        scene: Literal["procedural", "photo", "video", "bench", "room", "street"] = "procedural",
         seed: Annotated[int, Ge(0)] = 1,
         range: Annotated[float, Unit("m"), Gt(0.2), Le(10_000)] = 150.0,
         field: Annotated[float, Unit("rad"), Gt(0.01), Le(2.0)] = 0.8378,
@@ -165,9 +181,9 @@ class World(TruthSource):
         self._start_ns = 0
 
     def open(self, clock: Clock) -> None:
-        if self._scene_kind not in ("bench", "room"):
+        if self._scene_kind not in ("bench", "room", "street"):
             self.load()
-        _ = self.bench, self.stage
+        _ = self.bench, self.stage, self.street
         self._start_ns = clock.now_ns()
 
     def load(self) -> Scene:
@@ -199,12 +215,27 @@ class World(TruthSource):
         return self._stage
 
     @property
+    def street(self) -> Street | None:
+        """The street that the rig drives along, made on first use; None where the scene is another. Raises
+        BackendMissing."""
+        if self._street is None and self._scene_kind == "street":
+            optional("numba", self.uri, "segmentation")
+            from foveate_drivers.world.street import Street
+
+            self._street = Street(self._seed)
+        return self._street
+
+    @property
     def scene(self) -> Scene:
         """The plane's scene of an open world."""
         if self._scene_kind == "bench":
             raise NotSupported(self.uri, "show a bench", "only a camera of the scheme sim sees one")
         if self._scene_kind == "room":
             raise NotSupported(self.uri, "show a room", "only cameras and depth cameras of the scheme sim see one")
+        if self._scene_kind == "street":
+            raise NotSupported(
+                self.uri, "show a street", "only fixed cameras of the schemes sim and sim-events see one"
+            )
         assert self._scene is not None, "the world is not open"
         return self._scene
 
@@ -250,6 +281,10 @@ class World(TruthSource):
             place = invert(view.camera_from_rig(view.angles([middle_s], middle_ns)[0]))
             sight = self.stage.sight(view.pinhole, self.time_s(middle_ns), exposure_ns / 1e9, place)
             return sight.image(color=view.encoding == "BGR8")
+        if self.street is not None:
+            place = invert(view.camera_from_rig(view.angles([middle_s], middle_ns)[0]))
+            grey, _ = self.street.see(view.pinhole, self.time_s(middle_ns), place)
+            return np.repeat(grey[..., None], 3, axis=2) if view.encoding == "BGR8" else grey
         times = [middle_s - half_s, middle_s, middle_s + half_s]
         ends = view.angles(times, middle_ns)
         smear_px = 2 * np.ptp(ends, axis=0).max(initial=0.0) * view.pinhole.focal_px
@@ -279,14 +314,21 @@ class World(TruthSource):
             return None
         return self.bench.surface(self.bench.placement(self.time_s(t_ns)))
 
-    def pose(self, t_ns: int) -> Pose | None:
-        if self.stage is None:
+    def classes(self, t_ns: int) -> Classes | None:
+        if self.street is None or self.viewer is None:
             return None
-        matrix = self.stage.world_from_rig(self.time_s(t_ns))
+        _, label = self.street.see(self.viewer[0], self.time_s(t_ns), self.viewer[1])
+        return Classes(label, self.street.classes)
+
+    def pose(self, t_ns: int) -> Pose | None:
+        moving = self.stage or self.street
+        if moving is None:
+            return None
+        matrix = moving.world_from_rig(self.time_s(t_ns))
         return Pose(Stamp(t_ns), matrix[:3, 3].copy(), quaternion_of(matrix[:3, :3]), "world", "camera")
 
     def objects(self, t_ns: int) -> Objects | None:
-        if self._scene_kind in ("bench", "room"):
+        if self._scene_kind in ("bench", "room", "street"):
             return None
         truth = self.scene.truth(self.time_s(t_ns))
         count = len(truth.ids)

@@ -6,18 +6,21 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from foveate.messages import Message, Objects, Pose
+from foveate.messages import Message, Objects, Pose, Stamp
 from foveate.node import Node, Unit
 from foveate_drivers.world.base import TruthSource
+from foveate_nodes.segmentation.messages import LabelImage
 
 
 class GroundTruth(Node):
-    """Every object of the world, and the rig's pose where it moves, at a steady rate; on a rig without a world
-    (`none:`) it ends at once. The pose is that of a camera at the rig's origin."""
+    """Every object of the world, the rig's pose where it moves, and what each pixel of its event camera shows on a
+    street, at a steady rate; on a rig without a world (`none:`) it ends at once. The pose is that of a camera at the
+    rig's origin."""
 
     class Outputs:
         objects: Objects
         pose: Pose
+        labels: LabelImage
 
     def __init__(self, *, device: TruthSource, rate: Annotated[float, Unit("Hz"), Gt(0), Le(1000)] = 20.0) -> None:
         self.device = device
@@ -29,5 +32,9 @@ class GroundTruth(Node):
 
     def step(self) -> dict[str, Message] | None:
         t_ns, self._next_ns = self._next_ns, self._next_ns + self._period_ns
-        found = {"objects": self.device.objects(t_ns), "pose": self.device.pose(t_ns)}
+        found = {"objects": self.device.objects(t_ns), "pose": self.device.pose(t_ns), "labels": self._labels(t_ns)}
         return {name: message for name, message in found.items() if message is not None} or None
+
+    def _labels(self, t_ns: int) -> LabelImage | None:
+        seen = self.device.classes(t_ns)
+        return None if seen is None else LabelImage(Stamp(t_ns), seen.label, seen.names)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ class Manifest:
     sha256: str
     classes: tuple[str, ...]
     tolerance: float
+    agreement: float = 0.0  # instead of a tolerance, where it is not 0: the share of pixels of the same class at least
+    data: dict[str, Any] = field(default_factory=dict)  # all of it
 
     @classmethod
     def beside(cls, model: Path) -> Manifest | None:
@@ -29,7 +32,8 @@ class Manifest:
             return None
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            return cls(str(data["sha256"]), tuple(map(str, data["classes"])), float(data["golden_tolerance"]))
+            classes, tolerance = tuple(map(str, data["classes"])), float(data["golden_tolerance"])
+            return cls(str(data["sha256"]), classes, tolerance, float(data.get("golden_agreement", 0.0)), data)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ModelError(str(path), "read the manifest", f"{type(error).__name__}: {error}") from None
 
@@ -41,13 +45,21 @@ class Manifest:
             raise ModelError(str(model), "load", text)
 
     def prove(self, model: Path, backend: Backend) -> float:
-        """Run the golden input; the largest absolute error, or ModelError beyond the tolerance."""
+        """Run the golden input, with all other inputs 0; the largest absolute error, or ModelError where it is beyond
+        what the manifest allows."""
         path = model.with_suffix(".golden.npz")
         if not path.exists():
             raise ModelError(str(model), "prove", f"no golden pair {path.name}")
         with np.load(path) as pair:
-            got = backend.run({backend.inputs[0].name: pair["image"].astype(np.float32)})[0]
+            rest = {item.name: np.zeros([side or 1 for side in item.shape], np.float32) for item in backend.inputs[1:]}
+            got = backend.run({backend.inputs[0].name: pair["image"].astype(np.float32), **rest})[0]
             error = float(np.abs(got - pair["output"]).max())
+            same = float((got.argmax(1) == pair["output"].argmax(1)).mean()) if self.agreement else 1.0
+        if self.agreement:
+            if not same >= self.agreement:
+                text = f"golden output has {same:.1%} of its classes, less than {self.agreement:.0%}"
+                raise ModelError(str(model), "prove", text)
+            return error
         if not error <= self.tolerance:
             raise ModelError(str(model), "prove", f"golden output is off by {error:.3g}, more than {self.tolerance:g}")
         return error

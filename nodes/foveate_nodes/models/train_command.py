@@ -1,4 +1,4 @@
-"""`foveate train detector | edges | regions`: the repository's weights, or ones tuned on labelled photographs."""
+"""`foveate train detector | edges | regions | sltnet`: the repository's weights, or ones tuned on labelled data."""
 
 from __future__ import annotations
 
@@ -13,11 +13,21 @@ _DEFAULTS = {"detector": (3500, 90), "edges": (7000, 80), "regions": (1400, 40)}
 
 
 def main(arguments: list[str]) -> int:
+    """Train what the first word says."""
+    if arguments[:1] == ["sltnet"]:
+        from foveate_nodes.segmentation.train_command import main as sltnet
+
+        return sltnet(arguments[1:])
+    return _images(arguments)
+
+
+def _images(arguments: list[str]) -> int:
     """Train, export to int8 ONNX with manifest and golden pair, and print where they are."""
     parser = argparse.ArgumentParser(
         prog="foveate train", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Train a network on simulated scenes (needs the extra 'train'): those of the wide-area search on\n"
-        "rendered towns, that of odometry's edges in rendered rooms.",
+        "rendered towns, that of odometry's edges in rendered rooms.\n"
+        "'foveate train sltnet --help' tells of the spiking network for event cameras.",
         epilog="examples:\n"
         "  foveate train edges --output launch/models/edges.onnx\n"
         "  foveate train detector --output launch/models/vehicles_people.onnx\n"

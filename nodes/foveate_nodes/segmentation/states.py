@@ -12,7 +12,7 @@ from foveate_nodes.segmentation.sltnet import SltNet
 class Stepping(nn.Module):
     """One slice and the membranes in; logits, and the membranes out: their number and order are those of `neurons`."""
 
-    def __init__(self, net: SltNet) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 

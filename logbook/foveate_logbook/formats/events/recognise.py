@@ -8,13 +8,15 @@ from foveate.errors import RecordingError
 from foveate_logbook.formats.events import prophesee
 from foveate_logbook.formats.events.base import EventReader
 from foveate_logbook.formats.events.dat import DatFile
+from foveate_logbook.formats.events.dsec_hdf5 import MAGIC as HDF5_MAGIC
+from foveate_logbook.formats.events.dsec_hdf5 import DsecFile
 from foveate_logbook.formats.events.es import MAGIC as ES_MAGIC
 from foveate_logbook.formats.events.es import EsFile
 from foveate_logbook.formats.events.evt2 import Evt2File
 from foveate_logbook.formats.events.evt3 import Evt3File
 from foveate_logbook.formats.events.text import TextFile, layout_of
 
-KINDS = "events in EVT2, EVT3, DAT, AEDAT4, Event Stream and text"
+KINDS = "events in EVT2, EVT3, DAT, AEDAT4, Event Stream, HDF5 of DSEC and text"
 _AEDAT = b"#!AER-DAT"
 _WORDS = {"EVT2": Evt2File, "EVT3": Evt3File, "DAT": DatFile}
 _NMNIST = {".bin", ".bs2"}  # records of five bytes without a head: nothing but the name tells
@@ -24,7 +26,7 @@ _HEAD = 1 << 14
 def reader_of(path: Path, unit: str | None = None) -> EventReader | None:
     """A reader of the events in a file, None where it holds none.
 
-    `unit`: of a text's times. Raises RecordingError for event files of a kind that is not read.
+    `unit`: of a text's times. Raises RecordingError for event files of a kind that is not read, BackendMissing.
     """
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
@@ -39,8 +41,8 @@ def reader_of(path: Path, unit: str | None = None) -> EventReader | None:
             return _WORDS[form](path)
         if form:
             raise RecordingError(f"{path}: events in {form}: of Prophesee's formats EVT2, EVT3 and DAT are read")
-    if head.startswith(b"\x89HDF\r\n"):
-        raise RecordingError(f"{path}: HDF5: events are not read from it; metavision_file_to_csv makes a text of them")
+    if head.startswith(HDF5_MAGIC):
+        return DsecFile(path)
     if head.startswith(b"MATLAB "):
         raise RecordingError(f"{path}: a MATLAB file: events are not read from it; write text, 't x y p' a line")
     if path.suffix.lower() in _NMNIST and path.stat().st_size % 5 == 0 and head:

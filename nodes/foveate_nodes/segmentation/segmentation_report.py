@@ -1,0 +1,266 @@
+"""The report of event segmentation: one HTML page that opens offline, made from recordings alone."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from foveate import yaml_source
+from foveate.errors import RecordingError
+from foveate.messages import Events, Frame
+from foveate.recording import Recording
+from foveate_nodes.segmentation.classes import palette, seen_as
+from foveate_nodes.segmentation.label_picture import legend
+from foveate_nodes.segmentation.messages import LabelImage
+from foveate_nodes.segmentation.scores import Confusion
+
+_PICTURES = 6
+_NEAR_NS = 10_000_000  # a truth within this time is that of a label image
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the page tells of one recording."""
+
+    name: str
+    path: Path
+    labels: list[LabelImage]
+    confusion: Confusion | None  # None: no truth was recorded, or its classes are others
+    pairs: list[tuple[LabelImage, LabelImage | None]] = field(default_factory=list)  # to show
+    frames: list[Frame] = field(default_factory=list)
+    events: int | None = None
+    seconds: float = 0.0
+    nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)  # the manifest, where the file is still there
+    notes: list[str] = field(default_factory=list)
+
+
+def write(logs: Mapping[str, Path], out: Path) -> list[str]:
+    """Segmentation report: label images beside the truth, IoU by class, energy as the model's training measured it,
+    time per slice. `logs["run"]` is the run; others are compared.
+
+    Returns the summary as lines. Raises RecordingError for a recording without label images.
+    """
+    runs = []
+    for name, path in logs.items():
+        with Recording(path) as log:
+            runs.append(_read("segmentation" if name == "run" else name, log))
+    try:
+        out.write_text(_page(runs), encoding="utf-8")
+    except OSError as error:
+        raise RecordingError(f"{out}: cannot write: {error.strerror}") from None
+    return [line for run in runs for line in _lines(run)]
+
+
+def _read(name: str, log: Recording) -> _Run:
+    given: list[list[LabelImage]] = []
+    truths: list[list[LabelImage]] = []
+    for stream in log.streams():
+        if stream.type != LabelImage.__name__ or not stream.messages:
+            continue
+        found = [message for _, message in log.messages(stream.name, LabelImage) if isinstance(message, LabelImage)]
+        (given if any(each.slices for each in found) else truths).append(found)
+    if not given:
+        why = "the run ended before a slice did, or 'segment.labels' is not in the graph's record"
+        raise RecordingError(f"{log.path}: the segmentation report needs label images, and there are none: {why}")
+    run = _Run(name, log.path, given[0], None, nodes=log.end.get("nodes", {}))
+    run.seconds = max((run.labels[-1].stamp.t_ns - run.labels[0].stamp.t_ns) / 1e9, 0.0)
+    _scored(run, truths[0] if truths else [])
+    for stream in log.streams():
+        if stream.type == Events.__name__ and stream.messages:
+            run.events = sum(len(m.t_ns) for _, m in log.messages(stream.name, Events) if isinstance(m, Events))
+    run.model = _manifest(log)
+    return run
+
+
+def _scored(run: _Run, truths: list[LabelImage]) -> None:
+    """Fill `confusion` and `pairs`."""
+    chosen = set(np.linspace(0, len(run.labels) - 1, min(_PICTURES, len(run.labels))).astype(int).tolist())
+    table = seen_as(truths[0].names, run.labels[0].names) if truths else None
+    if truths and table is None:
+        run.notes.append(f"the truth has classes that the model has not: {', '.join(truths[0].names)}")
+    times = np.array([each.stamp.t_ns for each in truths], np.int64)
+    matched = 0
+    if table is not None:
+        run.confusion = Confusion(len(run.labels[0].names))
+    for i, label in enumerate(run.labels):
+        truth = None
+        if table is not None and run.confusion is not None:
+            nearest = int(np.abs(times - label.stamp.t_ns).argmin())
+            near = abs(int(times[nearest]) - label.stamp.t_ns) <= _NEAR_NS
+            if near and truths[nearest].label.shape == label.label.shape:
+                truth = truths[nearest]
+                run.confusion.add(table[truth.label], label.label)
+                matched += 1
+        if i in chosen:
+            run.pairs.append((label, truth))
+    if table is not None and not matched:
+        run.confusion = None
+        run.notes.append("no label image has a truth of its size within 10 ms")
+
+
+def _manifest(log: Recording) -> dict[str, Any]:
+    """What the model's manifest says, read where the graph names it."""
+    graph = yaml_source.read_text(log.graph_text, "graph in the recording").plain()
+    for node in graph.get("nodes", {}).values():
+        if node.get("use") == "segment_events":
+            path = Path(str(node.get("params", {}).get("model", ""))).with_suffix(".json")
+            try:
+                return dict(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError):
+                return {}
+    return {}
+
+
+def _lines(run: _Run) -> list[str]:
+    slices, skipped = sum(each.slices for each in run.labels), sum(each.skipped for each in run.labels)
+    lines = [f"{run.name}: {len(run.labels)} label images of {slices} slices in {run.seconds:.2f} s"
+             + (f", {skipped} slices skipped" if skipped else "")]  # fmt: skip
+    if run.confusion is not None:
+        iou = run.confusion.iou
+        said = ", ".join(
+            f"{name} {value:.0%}" for name, value in zip(run.labels[0].names, iou, strict=True) if value == value
+        )
+        lines.append(
+            f"{run.name}: mIoU {run.confusion.miou:.1%} ({said}); {run.confusion.accuracy:.1%} of the pixels right"
+        )
+    step = run.nodes.get("segment", {}).get("step_p50_ns")
+    if step:
+        lines.append(f"{run.name}: {step / 1e6:.1f} ms a step (median)")
+    return lines + [f"note: {note}" for note in run.notes]
+
+
+def _page(runs: list[_Run]) -> str:
+    head = "".join(f"<p class=headline>{html.escape(line)}</p>" for line in _lines(runs[0]))
+    body = "".join(
+        f"<h2>{html.escape(run.name)}</h2><p class=note>{html.escape(run.path.name)}</p>"
+        f"{_classes(run)}{_pictures(run)}{_energy(run)}{_times(run)}"
+        for run in runs
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Event segmentation</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
+<h1>Event segmentation</h1>{head}{body}</body></html>
+"""
+
+
+def _classes(run: _Run) -> str:
+    names = run.labels[0].names
+    colors = palette(names)
+    share = np.mean(
+        [np.bincount(each.label.ravel(), minlength=256)[: len(names)] / each.label.size for each in run.labels], 0
+    )
+    rows = []
+    for i, name in enumerate(names):
+        b, g, r = colors[i]
+        cells = [f"<td><span class=key style='background:rgb({r},{g},{b})'></span> {html.escape(name)}</td>"]
+        cells.append(f"<td>{share[i]:.1%}</td>")
+        if run.confusion is not None:
+            pixels, iou = run.confusion.pixels, run.confusion.iou[i]
+            true = pixels[i].sum() / max(pixels.sum(), 1)
+            cells += [
+                f"<td>{true:.1%}</td>",
+                f"<td>{'not there' if iou != iou else f'{iou:.1%}'}</td>",
+                _mistaken(run, i),
+            ]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    truth = "<th>in the truth</th><th>IoU</th><th>most often taken for</th>" if run.confusion is not None else ""
+    without = (
+        ""
+        if run.confusion is not None
+        else "<p class=note>No truth was recorded: there is nothing to score against.</p>"
+    )
+    return f"<table><tr><th>class</th><th>pixels</th>{truth}</tr>{''.join(rows)}</table>{without}"
+
+
+def _mistaken(run: _Run, i: int) -> str:
+    assert run.confusion is not None
+    row = run.confusion.pixels[i].astype(float).copy()
+    total = row.sum()
+    row[i] = 0
+    if not total or not row.any():
+        return "<td></td>"
+    other = int(row.argmax())
+    return f"<td>{html.escape(run.labels[0].names[other])} ({row[other] / total:.0%})</td>"
+
+
+def _pictures(run: _Run) -> str:
+    colors = palette(run.labels[0].names)
+    parts = []
+    for label, truth in run.pairs:
+        table = None if truth is None else seen_as(truth.names, label.names)
+        given = _image(colors[label.label])
+        right = "" if truth is None or table is None else _image(colors[table[truth.label]])
+        parts.append(
+            f"<figure><div>{given}{right}</div><figcaption>{label.stamp.t_ns / 1e9:.2f} s, {label.events:,} events"
+            f"{'; right: the truth' if right else ''}</figcaption></figure>"
+        )
+    key = _image(legend(run.labels[0].names, 560), 1)
+    return f"<div class=pictures>{''.join(parts)}</div><p>{key}</p>"
+
+
+def _image(image: np.ndarray, zoom: int = 0) -> str:
+    zoom = zoom or max(round(300 / image.shape[1]), 1)
+    large = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
+    _, data = cv2.imencode(".png", large)
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}">'
+
+
+def _energy(run: _Run) -> str:
+    measured = run.model.get("measured", {})
+    if "literature_mj" not in measured:
+        return "<p class=note>Energy: the model's manifest is not where the run had it, or says nothing of it.</p>"
+    rows = [
+        ("as a network without spikes: every multiply-add at 4.6 pJ", measured["dense_mj"]),
+        (
+            "the literature's way: multiply-adds of the first layer, 0.9 pJ for each accumulate elsewhere",
+            measured["literature_mj"],
+        ),
+        (
+            "the honest way: what is no spike is a multiply-add, and leaks, norms, gates and resizing count",
+            measured["honest_mj"],
+        ),
+    ]
+    body = "".join(f"<tr><td>{html.escape(name)}</td><td>{value:.4f}</td></tr>" for name, value in rows)
+    return (
+        f"<h3>Energy a slice, mJ</h3><table>{body}</table><p class=note>Counted on validation slices when the model "
+        f"was made, where {measured['firing_rate']:.1%} of the neurons fired; a processor does not skip the zeros.</p>"
+    )
+
+
+def _times(run: _Run) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{n['steps']:.0f}</td><td>{n['step_p50_ns'] / 1e6:.2f}</td>"
+        f"<td>{n['latency_p50_ns'] / 1e6:.2f}</td><td>{n['latency_p99_ns'] / 1e6:.2f}</td></tr>"
+        for name, n in run.nodes.items()
+    )
+    if not rows:
+        return ""
+    rate = (
+        ""
+        if not run.events or not run.seconds
+        else f"<p class=note>{run.events:,} events, {run.events / run.seconds:,.0f} a second.</p>"
+    )
+    return (
+        "<h3>Time</h3><table><tr><th>node</th><th>steps</th><th>step p50, ms</th><th>latency p50, ms</th>"
+        f"<th>p99, ms</th></tr>{rows}</table>{rate}"
+    )
+
+
+_STYLE = """
+body{font:15px/1.45 system-ui,sans-serif;max-width:1100px;margin:24px auto;padding:0 16px;color:#223}
+h1{margin-bottom:4px} h2{margin:28px 0 8px} .headline{font-size:17px;color:#1565c0;margin:0 0 6px}
+table{border-collapse:collapse;font-size:14px} th,td{padding:4px 10px;text-align:right;border-bottom:1px solid #dde}
+th:first-child,td:first-child{text-align:left} .note{color:#667;font-size:13px}
+.key{display:inline-block;width:12px;height:12px;border-radius:2px;vertical-align:-1px}
+.pictures{display:flex;flex-wrap:wrap;gap:14px;margin-top:14px} figure{margin:0} figure div{display:flex;gap:3px}
+figure img{width:255px;image-rendering:pixelated} figcaption{font-size:13px;color:#556}
+"""
