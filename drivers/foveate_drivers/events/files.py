@@ -1,4 +1,5 @@
-"""A recorded file as an event camera (`evt:recording.raw`): EVT2, EVT3, DAT, AEDAT4, Event Stream, text."""
+"""A recorded file as an event camera (`evt:recording.raw`): EVT2, EVT3, DAT, AEDAT4, Event Stream,
+DSEC's HDF5, text."""
 
 from __future__ import annotations
 

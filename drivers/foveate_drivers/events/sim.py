@@ -218,8 +218,9 @@ class SimEventCamera(EventCamera):
         self._rendered += 1
         if self._world.street is not None and self.rig_from_camera is not None:
             return self._world.street.see(self._lens, self._world.time_s(t_ns), self.rig_from_camera)[0]
+        scene = self._world.scene
         image_from_plane = self._lens.image_from_plane(self._camera_from_rig(t_ns), self._world.range_m)
-        return self._world.scene.render(image_from_plane, self.width, self.height, False, self._world.time_s(t_ns))
+        return scene.render(image_from_plane, self.width, self.height, False, self._world.time_s(t_ns))
 
     def _camera_from_rig(self, t_ns: int) -> NDArray[np.float64]:
         if self._mirror is None:

@@ -15,7 +15,7 @@ from foveate_logbook.formats.listed import SUFFIXES
 from foveate_logbook.formats.ros_types import ZSTD_MAGIC
 
 _METADATA = "metadata.yaml"
-_KINDS = "MCAP, ROS 1 .bag, ROS 2 .db3, video, events in EVT2, EVT3, DAT, AEDAT4, .es and text"
+_KINDS = "MCAP, ROS 1 .bag, ROS 2 .db3, video, events in EVT2, EVT3, DAT, AEDAT4, DSEC's HDF5, .es and text"
 _SPARE_BYTES = 1 << 28  # of the disk, left free when a packed bag is unpacked
 # where a video says what it is: AVI and WebP's kin, MP4, Matroska, Ogg, FLV, MPEG, ASF
 _VIDEO = re.compile(

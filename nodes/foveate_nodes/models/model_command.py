@@ -17,11 +17,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="foveate model", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="What a network is made of (needs the extra 'train').",
-        epilog="example:\n  foveate model info ddd17_state_dict.npz --size 352x200",
+        epilog="examples:\n  foveate model info ddd17_state_dict.npz --size 352x200\n"
+        "  foveate model info street_events.training/checkpoint.pt --size 144x108",
     )  # fmt: skip
     actions = parser.add_subparsers(dest="action", required=True)
     info = actions.add_parser("info", help="parameters and multiply-adds by layer; blocks that never fire")
-    info.add_argument("model", type=Path, metavar="FILE.npz", help="released weights of SLTNet, as arrays")
+    info.add_argument(
+        "model", type=Path, metavar="FILE", help="released weights of SLTNet as arrays, or a training's checkpoint.pt"
+    )
     info.add_argument("--size", type=_size, default=(352, 200), metavar="WxH", help="pixels of a slice (352x200)")
     info.add_argument("--strip", action="store_true", help="without the blocks that never fire")
     info.add_argument("--fold", action="store_true", help="with norms folded into convolutions")
@@ -66,6 +69,10 @@ def _network(path: Path) -> SltNet:
 
     from foveate_nodes.segmentation.released import network_of
 
+    if path.suffix == ".pt":
+        from foveate_nodes.segmentation.train_sltnet import of_checkpoint
+
+        return of_checkpoint(path)
     try:
         with np.load(path) as arrays:
             return network_of({name: arrays[name] for name in arrays.files}, str(path))

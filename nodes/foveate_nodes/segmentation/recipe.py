@@ -111,21 +111,30 @@ class Recipe:
 def read(path: Path) -> Recipe:
     """A recipe from YAML. Raises ModelError with the place, the value and what is wrong with it."""
     import yaml
-    from pydantic import TypeAdapter, ValidationError
-
-    def refuse(text: str) -> ModelError:
-        return ModelError(str(path), "read the recipe", text)
 
     try:
         values: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise refuse(error.strerror or type(error).__name__) from None
+        raise _refused(str(path), error.strerror or type(error).__name__) from None
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise refuse(" ".join(str(error).split())[:200] or type(error).__name__) from None
+        raise _refused(str(path), " ".join(str(error).split())[:200] or type(error).__name__) from None
+    return of_values(values, str(path))
+
+
+def of_values(values: Any, who: str) -> Recipe:
+    """A recipe from what a document says; `who` is named in the ModelError."""
+    from pydantic import TypeAdapter, ValidationError
+
     try:
         adapter: TypeAdapter[Recipe] = TypeAdapter(Recipe)
         return adapter.validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the document"
-        raise refuse(f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r:.60}") from None
+        raise _refused(
+            who, f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r:.60}"
+        ) from None
+
+
+def _refused(who: str, text: str) -> ModelError:
+    return ModelError(who, "read the recipe", text)

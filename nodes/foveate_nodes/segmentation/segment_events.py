@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from foveate import catalog
 from foveate.errors import FoveateError, ModelError
 from foveate.node import Node, Problem
-from foveate_drivers.backends.base import Backend
+from foveate_drivers.backends.base import Backend, TensorInfo
 from foveate_nodes.models.manifest import Manifest
 from foveate_nodes.segmentation.canvas import Canvas
 from foveate_nodes.segmentation.messages import EventSlices, LabelImage
@@ -48,6 +48,7 @@ class SegmentEvents(Node):
         self._backend_options = (backend, provider, threads)
         self._backend: Backend | None = None
         self._state: dict[str, NDArray[Any]] = {}
+        self._end_ns: int | None = None  # of the newest slice: what begins later does not follow it
 
     @classmethod
     def check(cls, **p: Any) -> Iterator[Problem]:
@@ -65,7 +66,7 @@ class SegmentEvents(Node):
         manifest.prove(self._model, backend)
         self._backend = backend
         self._names = manifest.classes
-        self._state = self._at_rest()
+        self._state, self._end_ns = self._at_rest(), None
         self._grid = np.empty([side or 1 for side in backend.inputs[0].shape], np.float32)
 
     def close(self) -> None:
@@ -85,17 +86,9 @@ class SegmentEvents(Node):
         manifest.verify(self._model)
         name, provider, threads = self._backend_options
         backend: Backend = catalog.load("drivers", f"backend.{name}")(self._model, provider=provider, threads=threads)
-        slice_, logits = backend.inputs[0], backend.outputs[0]
-        if len(slice_.shape) != 4 or None in slice_.shape[1:] or len(backend.inputs) != len(backend.outputs):
-            shapes = [item.shape for item in (slice_, logits)]
-            raise refuse(
-                f"its first input and output are {shapes}, of {len(backend.inputs)} and {len(backend.outputs)}; it "
-                "must take 1 x bins x H x W and membranes, and give logits and as many membranes"
-            )
-        if any(None in item.shape for item in backend.inputs[1:]):
-            raise refuse("its membranes have no fixed size")
-        if len(logits.shape) != 4 or logits.shape[1] != len(manifest.classes):
-            raise refuse(f"its output is {logits.shape}, and its manifest has {len(manifest.classes)} classes")
+        fault = _misfit(backend.inputs, backend.outputs, len(manifest.classes))
+        if fault:
+            raise refuse(fault)
         return manifest, backend
 
     def _at_rest(self) -> dict[str, NDArray[Any]]:
@@ -109,8 +102,9 @@ class SegmentEvents(Node):
         input_ = self._backend.inputs[0]
         _, bins, height, width = self._grid.shape
         canvas = Canvas((slices.width, slices.height), (width, height))
-        if slices.fresh or slices.skipped or not self._carried:
+        if slices.fresh or slices.skipped or int(slices.begin_ns[0]) != self._end_ns or not self._carried:
             self._state = self._at_rest()
+        self._end_ns = int(slices.end_ns[-1])
         logits: NDArray[Any] = np.zeros(0)
         for i in range(len(slices)):
             if i and not self._carried:
@@ -124,7 +118,35 @@ class SegmentEvents(Node):
         return LabelImage(slices.stamp, label, self._names, len(slices), events, slices.skipped)
 
     def state_dict(self) -> Any:
-        return dict(self._state)
+        return (dict(self._state), self._end_ns) if self._carried else None
 
     def load_state_dict(self, state: Any) -> None:
-        self._state = dict(state)
+        membranes, self._end_ns = state
+        self._state = dict(membranes)
+
+
+def _misfit(inputs: list[TensorInfo], outputs: list[TensorInfo], classes: int) -> str:
+    """What keeps a model from taking and giving what the node does; empty if nothing."""
+    if not inputs or len(inputs) != len(outputs) or len(inputs[0].shape) != 4 or None in inputs[0].shape[1:]:
+        shapes = [item.shape for item in (*inputs[:1], *outputs[:1])]
+        return (
+            f"its first input and output are {shapes}, of {len(inputs)} and {len(outputs)}; it "
+            "must take 1 x bins x H x W and membranes, and give logits and as many membranes"
+        )
+    batch, _, *size = inputs[0].shape
+    if batch not in (1, None):
+        return f"it takes {batch} slices at a time; export it for one"
+    other = next((item for item in (*inputs, *outputs) if item.dtype != "tensor(float)"), None)
+    if other is not None:
+        return f"its '{other.name}' is {other.dtype}, not tensor(float)"
+    if any(None in item.shape for item in inputs[1:]):
+        return "its membranes have no fixed size"
+    for before, after in zip(inputs[1:], outputs[1:], strict=True):
+        if None not in after.shape and after.shape != before.shape:
+            return f"its membrane '{before.name}' is {before.shape}, and afterwards {after.shape}"
+    logits = outputs[0].shape
+    if len(logits) != 4 or logits[1] != classes:
+        return f"its output is {logits}, and its manifest has {classes} classes"
+    if any(given not in (wanted, None) for given, wanted in zip(logits[2:], size, strict=True)):
+        return f"its output is {logits}, of another size than its input {inputs[0].shape}"
+    return ""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from foveate import yaml_source
 from foveate.errors import RecordingError
-from foveate.messages import Events, Frame
+from foveate.messages import Events
 from foveate.recording import Recording
+from foveate.recording.recording import Stream
 from foveate_nodes.segmentation.classes import palette, seen_as
 from foveate_nodes.segmentation.label_picture import legend
 from foveate_nodes.segmentation.messages import LabelImage
@@ -32,12 +34,15 @@ class _Run:
 
     name: str
     path: Path
-    labels: list[LabelImage]
-    confusion: Confusion | None  # None: no truth was recorded, or its classes are others
-    pairs: list[tuple[LabelImage, LabelImage | None]] = field(default_factory=list)  # to show
-    frames: list[Frame] = field(default_factory=list)
-    events: int | None = None
+    names: tuple[str, ...]
+    images: int = 0
+    slices: int = 0
+    skipped: int = 0
+    share: NDArray[np.float64] = field(default_factory=lambda: np.zeros(256))  # of the pixels, by label
     seconds: float = 0.0
+    confusion: Confusion | None = None  # None: no truth was recorded, or none that can be compared
+    pairs: list[tuple[LabelImage, LabelImage | None]] = field(default_factory=list)  # to show
+    events: int | None = None
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)  # the manifest, where the file is still there
     notes: list[str] = field(default_factory=list)
@@ -60,20 +65,48 @@ def write(logs: Mapping[str, Path], out: Path) -> list[str]:
     return [line for run in runs for line in _lines(run)]
 
 
+class _Truth:
+    """What was there, read from a recording as it is asked for: an hour of label images fills the memory."""
+
+    def __init__(self, log: Recording, stream: str) -> None:
+        self._log, self._stream = log, stream
+        self._t_ns = np.array([label.stamp.t_ns for label in _labels(log, stream)], np.int64)
+        self.names = next(_labels(log, stream)).names
+        self._restart()
+
+    def _restart(self) -> None:
+        self._ahead = _labels(self._log, self._stream)
+        self._at, self._image = 0, next(self._ahead)
+
+    def of(self, label: LabelImage) -> LabelImage | None:
+        """The truth at the time of a label image, if there is one of its size."""
+        nearest = int(np.abs(self._t_ns - label.stamp.t_ns).argmin())
+        if abs(int(self._t_ns[nearest]) - label.stamp.t_ns) > _NEAR_NS:
+            return None
+        if nearest < self._at:
+            self._restart()
+        while self._at < nearest:
+            self._at, self._image = self._at + 1, next(self._ahead)
+        return self._image if self._image.label.shape == label.label.shape else None
+
+
+def _labels(log: Recording, stream: str) -> Iterator[LabelImage]:
+    return (message for _, message in log.messages(stream, LabelImage) if isinstance(message, LabelImage))
+
+
 def _read(name: str, log: Recording) -> _Run:
-    given: list[list[LabelImage]] = []
-    truths: list[list[LabelImage]] = []
+    given, truth = None, None
     for stream in log.streams():
-        if stream.type != LabelImage.__name__ or not stream.messages:
-            continue
-        found = [message for _, message in log.messages(stream.name, LabelImage) if isinstance(message, LabelImage)]
-        (given if any(each.slices for each in found) else truths).append(found)
-    if not given:
+        if stream.type == LabelImage.__name__ and stream.messages:
+            if next(_labels(log, stream.name)).slices:
+                given = given or stream
+            else:
+                truth = truth or _Truth(log, stream.name)
+    if given is None:
         why = "the run ended before a slice did, or 'segment.labels' is not in the graph's record"
         raise RecordingError(f"{log.path}: the segmentation report needs label images, and there are none: {why}")
-    run = _Run(name, log.path, given[0], None, nodes=log.end.get("nodes", {}))
-    run.seconds = max((run.labels[-1].stamp.t_ns - run.labels[0].stamp.t_ns) / 1e9, 0.0)
-    _scored(run, truths[0] if truths else [])
+    run = _Run(name, log.path, next(_labels(log, given.name)).names, nodes=log.end.get("nodes", {}))
+    _scored(run, log, given, truth)
     for stream in log.streams():
         if stream.type == Events.__name__ and stream.messages:
             run.events = sum(len(m.t_ns) for _, m in log.messages(stream.name, Events) if isinstance(m, Events))
@@ -81,29 +114,26 @@ def _read(name: str, log: Recording) -> _Run:
     return run
 
 
-def _scored(run: _Run, truths: list[LabelImage]) -> None:
-    """Fill `confusion` and `pairs`."""
-    chosen = set(np.linspace(0, len(run.labels) - 1, min(_PICTURES, len(run.labels))).astype(int).tolist())
-    table = seen_as(truths[0].names, run.labels[0].names) if truths else None
-    if truths and table is None:
-        run.notes.append(f"the truth has classes that the model has not: {', '.join(truths[0].names)}")
-    times = np.array([each.stamp.t_ns for each in truths], np.int64)
-    matched = 0
-    if table is not None:
-        run.confusion = Confusion(len(run.labels[0].names))
-    for i, label in enumerate(run.labels):
-        truth = None
-        if table is not None and run.confusion is not None:
-            nearest = int(np.abs(times - label.stamp.t_ns).argmin())
-            near = abs(int(times[nearest]) - label.stamp.t_ns) <= _NEAR_NS
-            if near and truths[nearest].label.shape == label.label.shape:
-                truth = truths[nearest]
-                run.confusion.add(table[truth.label], label.label)
-                matched += 1
-        if i in chosen:
-            run.pairs.append((label, truth))
-    if table is not None and not matched:
-        run.confusion = None
+def _scored(run: _Run, log: Recording, given: Stream, truth: _Truth | None) -> None:
+    """Fill in what label images say, and how well they agree with the truth."""
+    chosen = set(np.linspace(0, given.messages - 1, min(_PICTURES, given.messages)).astype(int).tolist())
+    table = None if truth is None else seen_as(truth.names, run.names)
+    confusion = Confusion(len(run.names))
+    begin_ns = None
+    for label in _labels(log, given.name):
+        found = None
+        if truth is not None and table is not None and (found := truth.of(label)) is not None:
+            confusion.add(table[found.label], label.label)
+            run.confusion = confusion
+        if run.images in chosen:
+            run.pairs.append((label, found))
+        run.images, run.slices, run.skipped = run.images + 1, run.slices + label.slices, run.skipped + label.skipped
+        run.share += np.bincount(label.label.ravel(), minlength=256) / label.label.size
+        begin_ns = label.stamp.t_ns - label.stamp.exposure_ns if begin_ns is None else begin_ns
+        run.seconds = max((label.stamp.t_ns - begin_ns) / 1e9, 0.0)
+    if truth is not None and table is None:
+        run.notes.append(f"the truth has classes that the model has not: {', '.join(truth.names)}")
+    elif truth is not None and run.confusion is None:
         run.notes.append("no label image has a truth of its size within 10 ms")
 
 
@@ -114,21 +144,20 @@ def _manifest(log: Recording) -> dict[str, Any]:
         if node.get("use") == "segment_events":
             path = Path(str(node.get("params", {}).get("model", ""))).with_suffix(".json")
             try:
-                return dict(json.loads(path.read_text(encoding="utf-8")))
+                found = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 return {}
+            known = [file.get("sha256") for file in log.seal.get("files", {}).values()]
+            return found if isinstance(found, dict) and found.get("sha256") in known else {}
     return {}
 
 
 def _lines(run: _Run) -> list[str]:
-    slices, skipped = sum(each.slices for each in run.labels), sum(each.skipped for each in run.labels)
-    lines = [f"{run.name}: {len(run.labels)} label images of {slices} slices in {run.seconds:.2f} s"
-             + (f", {skipped} slices skipped" if skipped else "")]  # fmt: skip
+    lines = [f"{run.name}: {run.images} label images of {run.slices} slices in {run.seconds:.2f} s"
+             + (f", {run.skipped} slices skipped" if run.skipped else "")]  # fmt: skip
     if run.confusion is not None:
         iou = run.confusion.iou
-        said = ", ".join(
-            f"{name} {value:.0%}" for name, value in zip(run.labels[0].names, iou, strict=True) if value == value
-        )
+        said = ", ".join(f"{name} {value:.0%}" for name, value in zip(run.names, iou, strict=True) if value == value)
         lines.append(
             f"{run.name}: mIoU {run.confusion.miou:.1%} ({said}); {run.confusion.accuracy:.1%} of the pixels right"
         )
@@ -153,16 +182,12 @@ def _page(runs: list[_Run]) -> str:
 
 
 def _classes(run: _Run) -> str:
-    names = run.labels[0].names
-    colors = palette(names)
-    share = np.mean(
-        [np.bincount(each.label.ravel(), minlength=256)[: len(names)] / each.label.size for each in run.labels], 0
-    )
+    colors = palette(run.names)
     rows = []
-    for i, name in enumerate(names):
+    for i, name in enumerate(run.names):
         b, g, r = colors[i]
         cells = [f"<td><span class=key style='background:rgb({r},{g},{b})'></span> {html.escape(name)}</td>"]
-        cells.append(f"<td>{share[i]:.1%}</td>")
+        cells.append(f"<td>{run.share[i] / run.images:.1%}</td>")
         if run.confusion is not None:
             pixels, iou = run.confusion.pixels, run.confusion.iou[i]
             true = pixels[i].sum() / max(pixels.sum(), 1)
@@ -173,11 +198,12 @@ def _classes(run: _Run) -> str:
             ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     truth = "<th>in the truth</th><th>IoU</th><th>most often taken for</th>" if run.confusion is not None else ""
-    without = (
-        ""
-        if run.confusion is not None
-        else "<p class=note>No truth was recorded: there is nothing to score against.</p>"
-    )
+    without = ""
+    if run.confusion is None:
+        why = (
+            f"There is no score: {'; '.join(run.notes)}." if run.notes else "No truth was recorded: there is no score."
+        )
+        without = f"<p class=note>{html.escape(why)}</p>"
     return f"<table><tr><th>class</th><th>pixels</th>{truth}</tr>{''.join(rows)}</table>{without}"
 
 
@@ -189,11 +215,11 @@ def _mistaken(run: _Run, i: int) -> str:
     if not total or not row.any():
         return "<td></td>"
     other = int(row.argmax())
-    return f"<td>{html.escape(run.labels[0].names[other])} ({row[other] / total:.0%})</td>"
+    return f"<td>{html.escape(run.names[other])} ({row[other] / total:.0%})</td>"
 
 
 def _pictures(run: _Run) -> str:
-    colors = palette(run.labels[0].names)
+    colors = palette(run.names)
     parts = []
     for label, truth in run.pairs:
         table = None if truth is None else seen_as(truth.names, label.names)
@@ -203,7 +229,7 @@ def _pictures(run: _Run) -> str:
             f"<figure><div>{given}{right}</div><figcaption>{label.stamp.t_ns / 1e9:.2f} s, {label.events:,} events"
             f"{'; right: the truth' if right else ''}</figcaption></figure>"
         )
-    key = _image(legend(run.labels[0].names, 560), 1)
+    key = _image(legend(run.names, 560), 1)
     return f"<div class=pictures>{''.join(parts)}</div><p>{key}</p>"
 
 
@@ -215,8 +241,13 @@ def _image(image: np.ndarray, zoom: int = 0) -> str:
 
 
 def _energy(run: _Run) -> str:
-    measured = run.model.get("measured", {})
-    if "literature_mj" not in measured:
+    measured = run.model.get("measured")
+    if not isinstance(measured, dict) or not measured.keys() >= {
+        "dense_mj",
+        "literature_mj",
+        "honest_mj",
+        "firing_rate",
+    }:
         return "<p class=note>Energy: the model's manifest is not where the run had it, or says nothing of it.</p>"
     rows = [
         ("as a network without spikes: every multiply-add at 4.6 pJ", measured["dense_mj"]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from foveate.messages import Events, Stamp
@@ -46,16 +45,11 @@ class SliceEvents(Node):
         if events.epoch != self._epoch or self._slicer.goes_back(events) or (events.width, events.height) != self._size:
             self._slicer.restart()
             self._epoch, self._size, self._fresh = events.epoch, (events.width, events.height), True
-        bounds, times, (t, x, y, polarity) = self._slicer.add(events)
-        count = len(bounds) - 1
-        if not count:
+        cut = self._slicer.add(events, self._most)
+        if cut is None:
             return None
-        skipped = max(count - self._most, 0)
-        bounds, times = bounds[skipped:], times[skipped:]
-        kept = slice(int(bounds[0]), int(bounds[-1]))
-        fresh, self._fresh = self._fresh, False
+        times, fresh, self._fresh = cut.times, self._fresh, False
         return EventSlices(
-            Stamp(int(times[-1]), int(times[-1] - times[-2])), t[kept], x[kept], y[kept], polarity[kept],
-            np.asarray(bounds - bounds[0], np.int64), times[:-1].copy(), times[1:].copy(), events.width, events.height,
-            skipped, fresh,
+            Stamp(int(times[-1]), int(times[-1] - times[-2])), *cut.columns, cut.bounds, times[:-1].copy(),
+            times[1:].copy(), events.width, events.height, cut.skipped, fresh,
         )  # fmt: skip

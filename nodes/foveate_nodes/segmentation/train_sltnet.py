@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from foveate.errors import ModelError
 from foveate_nodes.models.fitting import Progress, fit
 from foveate_nodes.segmentation import liveness
+from foveate_nodes.segmentation import recipe as recipes
 from foveate_nodes.segmentation.clips import Clip, Clips, Slicing
 from foveate_nodes.segmentation.energy import Energy, Meter, Rates
 from foveate_nodes.segmentation.labelled import UNLABELLED
@@ -41,6 +43,22 @@ def made(net: Net, bins: int, classes: int) -> SltNet:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.constant_(module.weight, net.gain)
     return fresh
+
+
+def of_checkpoint(path: Path) -> SltNet:
+    """The network of a training that `train` kept. Raises ModelError."""
+    try:
+        state = torch.load(path, weights_only=True)
+        recipe = recipes.of_values(json.loads(state["said"]), str(path))
+        classes = len(state["net"]["classifier.weight"])
+        net = made(recipe.net, recipe.slices.bins, classes)
+        net.load_state_dict(state["net"])
+    except FileNotFoundError:
+        raise ModelError(str(path), "read", "no such file") from None
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError) as error:
+        text = f"no checkpoint of 'foveate train sltnet' ({type(error).__name__})"
+        raise ModelError(str(path), "read", text) from None
+    return net.eval()
 
 
 def train(
