@@ -19,6 +19,7 @@ from foveate_nodes.segmentation import liveness
 from foveate_nodes.segmentation.clips import Clips
 from foveate_nodes.segmentation.folding import folded
 from foveate_nodes.segmentation.neuron import neurons
+from foveate_nodes.segmentation.scores import Confusion
 from foveate_nodes.segmentation.sltnet import SltNet
 from foveate_nodes.segmentation.states import Stepping, at_rest
 
@@ -26,15 +27,15 @@ Arrays = dict[str, NDArray[np.float32]]
 GOLDEN_AGREEMENT = 0.98  # of pixels; other processors add in another order, and a neuron at its threshold may turn over
 
 
-def export(net: SltNet, path: Path, clips: Clips, manifest: dict[str, Any], *, integers: bool) -> None:
+def export(
+    net: SltNet, path: Path, clips: Clips, manifest: dict[str, Any], *, integers: bool, carried: bool = True
+) -> float:  # fmt: skip
     """Write the network without dead blocks and with norms folded, for one slice of the size of `clips` at a time.
 
     Inputs `slice` (1 x bins x H x W) and a membrane each; outputs `logits` (1 x classes x H x W) and the membranes
     afterwards, in the same order. `integers`: convolutions with weights of 7 bits and activations of 8; spikes are
-    exact in them.
+    exact in them. Returns mIoU of the file over `clips`, which its manifest has too.
     """
-    import onnxruntime
-
     small = folded(liveness.without_dead(net.eval())).eval()
     first = clips[0].grids[:1]
     rest = at_rest(small, 1, *first.shape[2:])
@@ -46,13 +47,27 @@ def export(net: SltNet, path: Path, clips: Clips, manifest: dict[str, Any], *, i
             _quantized(whole, path, clips, names)
         else:
             path.write_bytes(whole.read_bytes())
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = opened(path)
     zeros = dict(zip(names, (each.numpy() for each in rest), strict=True))
     golden = session.run(["logits"], {"slice": first, **zeros})[0]
-    manifest = {**manifest, "golden_agreement": GOLDEN_AGREEMENT, "golden_tolerance": 0.0}
+    reached = _reached(session, clips, carried)
+    manifest = {**manifest, "exported_miou": reached, "golden_agreement": GOLDEN_AGREEMENT, "golden_tolerance": 0.0}
     manifest["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     np.savez_compressed(path.with_suffix(".golden.npz"), image=first, output=golden)
     path.with_suffix(".json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return reached
+
+
+def _reached(session: Any, clips: Clips, carried: bool) -> float:
+    """mIoU of a session that is given streams."""
+    confusion = Confusion(len(clips.classes))
+    for i in range(len(clips)):
+        clip = clips[i]
+        streams = [clip.grids] if carried else clip.grids[:, None]
+        given = [label for stream in streams for label in labels_of(session, stream)]
+        for truth, label in zip(clip.labels, given, strict=True):
+            confusion.add(truth, label)
+    return confusion.miou
 
 
 def written(

@@ -25,6 +25,7 @@ from foveate_nodes.segmentation.messages import LabelImage
 from foveate_nodes.segmentation.scores import Confusion
 
 _PICTURES = 6
+_ENERGY = {"dense_mj", "literature_mj", "honest_mj", "firing_rate"}  # of what a manifest says was measured
 _NEAR_NS = 10_000_000  # a truth within this time is that of a label image
 
 
@@ -44,6 +45,7 @@ class _Run:
     pairs: list[tuple[LabelImage, LabelImage | None]] = field(default_factory=list)  # to show
     events: int | None = None
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    simulated: bool = False  # its times are what nodes declare, not what they took
     model: dict[str, Any] = field(default_factory=dict)  # the manifest, where the file is still there
     notes: list[str] = field(default_factory=list)
 
@@ -106,6 +108,7 @@ def _read(name: str, log: Recording) -> _Run:
         why = "the run ended before a slice did, or 'segment.labels' is not in the graph's record"
         raise RecordingError(f"{log.path}: the segmentation report needs label images, and there are none: {why}")
     run = _Run(name, log.path, next(_labels(log, given.name)).names, nodes=log.end.get("nodes", {}))
+    run.simulated = log.seal.get("executor") == "virtual"
     _scored(run, log, given, truth)
     for stream in log.streams():
         if stream.type == Events.__name__ and stream.messages:
@@ -163,7 +166,8 @@ def _lines(run: _Run) -> list[str]:
         )
     step = run.nodes.get("segment", {}).get("step_p50_ns")
     if step:
-        lines.append(f"{run.name}: {step / 1e6:.1f} ms a step (median)")
+        how = "as declared: the run was in simulated time" if run.simulated else "median"
+        lines.append(f"{run.name}: {step / 1e6:.1f} ms a step ({how})")
     return lines + [f"note: {note}" for note in run.notes]
 
 
@@ -200,10 +204,8 @@ def _classes(run: _Run) -> str:
     truth = "<th>in the truth</th><th>IoU</th><th>most often taken for</th>" if run.confusion is not None else ""
     without = ""
     if run.confusion is None:
-        why = (
-            f"There is no score: {'; '.join(run.notes)}." if run.notes else "No truth was recorded: there is no score."
-        )
-        without = f"<p class=note>{html.escape(why)}</p>"
+        why = "; ".join(run.notes) or "no truth was recorded"
+        without = f"<p class=note>There is nothing to score against: {html.escape(why)}.</p>"
     return f"<table><tr><th>class</th><th>pixels</th>{truth}</tr>{''.join(rows)}</table>{without}"
 
 
@@ -242,12 +244,7 @@ def _image(image: np.ndarray, zoom: int = 0) -> str:
 
 def _energy(run: _Run) -> str:
     measured = run.model.get("measured")
-    if not isinstance(measured, dict) or not measured.keys() >= {
-        "dense_mj",
-        "literature_mj",
-        "honest_mj",
-        "firing_rate",
-    }:
+    if not isinstance(measured, dict) or not measured.keys() >= _ENERGY:
         return "<p class=note>Energy: the model's manifest is not where the run had it, or says nothing of it.</p>"
     rows = [
         ("as a network without spikes: every multiply-add at 4.6 pJ", measured["dense_mj"]),
@@ -281,7 +278,8 @@ def _times(run: _Run) -> str:
         else f"<p class=note>{run.events:,} events, {run.events / run.seconds:,.0f} a second.</p>"
     )
     return (
-        "<h3>Time</h3><table><tr><th>node</th><th>steps</th><th>step p50, ms</th><th>latency p50, ms</th>"
+        f"<h3>Time{', as declared: the run was simulated' if run.simulated else ''}</h3>"
+        "<table><tr><th>node</th><th>steps</th><th>step p50, ms</th><th>latency p50, ms</th>"
         f"<th>p99, ms</th></tr>{rows}</table>{rate}"
     )
 

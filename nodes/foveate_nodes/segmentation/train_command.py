@@ -46,8 +46,10 @@ def main(arguments: list[str]) -> int:
     print(file=sys.stderr)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     manifest = {"classes": list(measured.classes), "training": recipe.plain(), "measured": reached}
-    export(net, options.output, measured, manifest, integers=not options.float)
-    for line in _lines(reached):
+    exported = export(
+        net, options.output, measured, manifest, integers=not options.float, carried=recipe.slices.carried
+    )
+    for line in [*_lines(reached), f"mIoU {exported:.1%} of the exported file"]:
         print(line)
     for suffix in (".onnx", ".json", ".golden.npz"):
         print(options.output.with_suffix(suffix))
