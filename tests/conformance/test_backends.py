@@ -25,9 +25,11 @@ def test_shipped_models_are_small_proven_and_repeatable(path: Path) -> None:
     manifest.verify(path)
     backend = OnnxBackend(path)
     assert backend.provider == "CPUExecutionProvider"
-    assert manifest.prove(path, backend) <= manifest.tolerance
+    error = manifest.prove(path, backend)
+    assert error <= manifest.tolerance or manifest.agreement >= 0.98
     with np.load(path.with_suffix(".golden.npz")) as pair:
         image = {backend.inputs[0].name: pair["image"].astype(np.float32)}
+    image |= {item.name: np.zeros(item.shape, np.float32) for item in backend.inputs[1:]}  # membranes at rest
     first, second = backend.run(image)[0], backend.run(image)[0]
     assert np.array_equal(first, second)
 
@@ -72,4 +74,24 @@ def test_a_golden_pair_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     manifest = Manifest.beside(path)
     assert manifest is not None
     with pytest.raises(ModelError, match="golden output is off by 1"):
+        manifest.prove(path, OnnxBackend(path))
+    (tmp_path / "m.golden.npz").write_bytes(b"no archive")
+    with pytest.raises(ModelError, match=r"m\.golden\.npz: cannot read the golden pair"):
+        manifest.prove(path, OnnxBackend(path))
+
+
+def test_a_spiking_model_is_proven_by_its_classes(tmp_path: Path) -> None:
+    """A neuron at its threshold may turn over on another processor: so the share of equal classes decides."""
+    model = launch_folder() / "models" / "street_events.onnx"
+    with np.load(model.with_suffix(".golden.npz")) as pair:
+        image, output = pair["image"], pair["output"]
+    for suffix in (".onnx", ".json"):
+        shutil.copy(model.with_suffix(suffix), (tmp_path / "m.onnx").with_suffix(suffix))
+    path = tmp_path / "m.onnx"
+    manifest = Manifest.beside(path)
+    assert manifest is not None
+    np.savez(tmp_path / "m.golden.npz", image=image, output=2 * output)  # other numbers, the same classes
+    assert manifest.prove(path, OnnxBackend(path)) > 0
+    np.savez(tmp_path / "m.golden.npz", image=image, output=np.roll(output, 9, axis=2))
+    with pytest.raises(ModelError, match=r"golden output has \d+\.\d% of its classes, less than 98%"):
         manifest.prove(path, OnnxBackend(path))

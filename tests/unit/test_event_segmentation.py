@@ -30,7 +30,7 @@ from foveate_logbook.formats.events import aedat4_write, evt3
 from foveate_logbook.formats.events.base import block_of
 from foveate_nodes.segmentation import segmentation_report
 from foveate_nodes.segmentation.classes import SIX
-from foveate_nodes.segmentation.messages import EventSlices, LabelImage
+from foveate_nodes.segmentation.messages import EventSlices, LabelImage, SliceEnergy
 from foveate_nodes.segmentation.segment_events import SegmentEvents
 from tests.unit.test_labelled_recordings import write_events
 
@@ -121,6 +121,12 @@ def changed(slices: EventSlices, **values: Any) -> EventSlices:
     return EventSlices(**{name: getattr(slices, name) for name in names}, **values)
 
 
+def labelled(node: SegmentEvents, slices: EventSlices) -> LabelImage:
+    message = node.step(slices)["labels"]
+    assert isinstance(message, LabelImage)
+    return message
+
+
 def opened(model: Path, **parameters: Any) -> SegmentEvents:
     node = SegmentEvents(model=model, **parameters)
     node.open()
@@ -128,7 +134,7 @@ def opened(model: Path, **parameters: Any) -> SegmentEvents:
 
 
 def labels(node: SegmentEvents, parts: list[EventSlices]) -> list[Any]:
-    return [node.step(part).label for part in parts]
+    return [labelled(node, part).label for part in parts]
 
 
 def same(some: list[Any], others: list[Any]) -> bool:
@@ -148,7 +154,7 @@ def test_membranes_go_on_from_slice_to_slice(model: Path) -> None:
         kept = kept * np.float32(0.5) + np.abs(grid).sum(axis=0)
         expected.append(np.abs(kept[None] - np.arange(6)[:, None, None]).argmin(axis=0))
     node = opened(model)
-    found = [node.step(part) for part in parts]
+    found = [labelled(node, part) for part in parts]
     agree = [float((image.label == wanted).mean()) for image, wanted in zip(found, expected, strict=True)]
     assert min(agree) > 0.999 and len(np.unique(found[-1].label)) > 3
     assert found[0].label.dtype == np.uint8 and found[0].names == SIX
@@ -163,7 +169,7 @@ def test_slices_of_one_message_are_those_of_several(model: Path, carried: bool) 
     parts = stream(7)
     single = labels(opened(model, carried=carried), parts)
     node = opened(model, carried=carried)
-    found = [node.step(joined(some)) for some in (parts[:3], parts[3:4], parts[4:])]
+    found = [labelled(node, joined(some)) for some in (parts[:3], parts[3:4], parts[4:])]
     assert same([image.label for image in found], [single[2], single[3], single[6]])
     assert [image.slices for image in found] == [3, 1, 3] and found[2].events == len(parts[6].t_ns)
 
@@ -173,7 +179,7 @@ def test_after_a_jump_membranes_are_at_rest(model: Path, values: dict[str, Any])
     parts = stream(6)
     parts[3] = changed(parts[3], **values)
     node = opened(model)
-    found = [node.step(part) for part in parts]
+    found = [labelled(node, part) for part in parts]
     again = labels(opened(model), parts[3:])
     assert same([image.label for image in found[3:]], again) and found[3].skipped == values.get("skipped", 0)
 
@@ -212,7 +218,7 @@ def test_a_silent_slice_and_one_off_the_sensor_are_slices(model: Path) -> None:
     off = changed(silent, t_ns=np.array([5]), x=np.array([WIDTH], np.uint16), y=np.array([3], np.uint16),
                   polarity=np.array([1], np.uint8), bound=np.array([0, 1]))  # fmt: skip
     for slices in (silent, off):
-        found = opened(model).step(slices)
+        found = labelled(opened(model), slices)
         assert not found.label.any() and found.label.shape == (HEIGHT, WIDTH)
 
 
@@ -225,14 +231,14 @@ def test_classes_lie_where_the_events_of_another_sensor_were(model: Path, size: 
         Stamp(50 * MS), t, np.full(60, x, np.uint16), np.full(60, y, np.uint16), (t % 2).astype(np.uint8),
         np.array([0, 60]), np.array([0]), np.array([50 * MS]), *size,
     )  # fmt: skip
-    label = opened(model).step(slices).label
+    label = labelled(opened(model), slices).label
     assert label.shape == (height, width) and label[y, x] > 0
     rows, columns = np.nonzero(label)
     block = max(width / WIDTH, height / HEIGHT, 1)
     assert np.ptp(rows) <= block and np.ptp(columns) <= block
     again = opened(model)
-    again.step(slices)
-    assert again.step(changed(slices, width=width + 1, fresh=True)).label.shape == (height, width + 1)
+    labelled(again, slices)
+    assert labelled(again, changed(slices, width=width + 1, fresh=True)).label.shape == (height, width + 1)
 
 
 # --- what is refused
@@ -391,9 +397,12 @@ def test_the_simulated_street_is_segmented_scored_and_replayed(
     assert "ms a step (as declared: the run was in simulated time)" in told and "Time, as declared" in page
     assert "Energy a slice" in page and "2.0000" in page and "http" not in page.replace("http-equiv", "")
     verified(out, capsys)
-    manifest(model, measured={**measured, "honest_mj": 7.0}, sha256="of another model")
+    with Recording(out / "run.mcap") as log:
+        assert len(list(log.messages("segment.energy", SliceEnergy))) == 1  # said once
+    manifest(model, measured={**measured, "honest_mj": 7.0})
     assert main(["report", "segmentation_report", str(out / "run.mcap"), "--output", str(out / "again.html")]) == 0
-    assert "7.0000" not in (out / "again.html").read_text()
+    again = (out / "again.html").read_text()
+    assert "2.0000" in again and "7.0000" not in again  # of the model that ran
 
 
 @pytest.mark.parametrize(("by", "more"), [("count", ("--set", "count=5000")), ("adaptive", ())])

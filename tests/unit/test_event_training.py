@@ -155,7 +155,13 @@ def test_the_command_trains_measures_exports_and_says_what_it_reached(tmp_path: 
     assert "mIoU" in said.out and "mJ" in said.out and "3/3" in said.err
     manifest = json.loads((tmp_path / "n.json").read_text())
     assert manifest["training"]["learning"]["steps"] == 3 and manifest["measured"]["clips"] == 2
-    assert (tmp_path / "n.training" / "checkpoint.pt").exists() and (tmp_path / "n.golden.npz").exists()
+    assert (tmp_path / "n.golden.npz").exists() and "of the exported file" in said.out
+    checkpoint = tmp_path / "n.training" / "checkpoint.pt"
+    assert main(["model", "info", str(checkpoint), "--size", "64x48"]) == 0
+    assert "0 of 12 blocks never fire" in capsys.readouterr().out
+    checkpoint.write_bytes(b"PK")
+    assert main(["model", "info", str(checkpoint)]) == 1
+    assert "no checkpoint of 'foveate train sltnet'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foveate.errors import ModelError
 from foveate_drivers.backends.base import Backend
@@ -47,19 +49,28 @@ class Manifest:
     def prove(self, model: Path, backend: Backend) -> float:
         """Run the golden input, with all other inputs 0; the largest absolute error, or ModelError where it is beyond
         what the manifest allows."""
-        path = model.with_suffix(".golden.npz")
-        if not path.exists():
-            raise ModelError(str(model), "prove", f"no golden pair {path.name}")
-        with np.load(path) as pair:
-            rest = {item.name: np.zeros([side or 1 for side in item.shape], np.float32) for item in backend.inputs[1:]}
-            got = backend.run({backend.inputs[0].name: pair["image"].astype(np.float32), **rest})[0]
-            error = float(np.abs(got - pair["output"]).max())
-            same = float((got.argmax(1) == pair["output"].argmax(1)).mean()) if self.agreement else 1.0
+        image, output = _golden(model)
+        rest = {item.name: np.zeros([side or 1 for side in item.shape], np.float32) for item in backend.inputs[1:]}
+        got = backend.run({backend.inputs[0].name: image, **rest})[0]
+        error = float(np.abs(got - output).max()) if got.shape == output.shape else float("inf")
         if self.agreement:
+            same = float((got.argmax(1) == output.argmax(1)).mean()) if got.shape == output.shape else 0.0
             if not same >= self.agreement:
                 text = f"golden output has {same:.1%} of its classes, less than {self.agreement:.0%}"
                 raise ModelError(str(model), "prove", text)
-            return error
-        if not error <= self.tolerance:
+        elif not error <= self.tolerance:
             raise ModelError(str(model), "prove", f"golden output is off by {error:.3g}, more than {self.tolerance:g}")
         return error
+
+
+def _golden(model: Path) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """The golden input and output beside a model. Raises ModelError."""
+    path = model.with_suffix(".golden.npz")
+    if not path.exists():
+        raise ModelError(str(model), "prove", f"no golden pair {path.name}")
+    try:
+        with np.load(path) as pair:
+            return pair["image"].astype(np.float32), pair["output"]
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        text = f"{type(error).__name__}; restore or re-export it"
+        raise ModelError(str(path), "read the golden pair", text) from None

@@ -58,3 +58,13 @@ class LabelImage(Message):
     slices: int = 0  # that it was made from, since the one before; 0 of a truth
     events: int = 0  # in the newest of them
     skipped: int = 0  # slices left out before
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceEnergy(Message):
+    """What a slice costs a network, as was counted on validation slices when it was made (`energy.py`): millijoules."""
+
+    dense_mj: float  # every multiply-add
+    literature_mj: float  # 4.6 pJ for each of the first layer, 0.9 pJ for an accumulate of another
+    honest_mj: float  # with all that the literature leaves out
+    firing_rate: float  # the share of neurons that fired, mean over layers

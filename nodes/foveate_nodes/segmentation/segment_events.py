@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 
 from foveate import catalog
 from foveate.errors import FoveateError, ModelError
+from foveate.messages import Message, Stamp
 from foveate.node import Node, Problem
 from foveate_drivers.backends.base import Backend, TensorInfo
 from foveate_nodes.models.manifest import Manifest
 from foveate_nodes.segmentation.canvas import Canvas
-from foveate_nodes.segmentation.messages import EventSlices, LabelImage
+from foveate_nodes.segmentation.messages import EventSlices, LabelImage, SliceEnergy
 from foveate_nodes.segmentation.representations import voxel_grid
 
 
@@ -32,6 +34,7 @@ class SegmentEvents(Node):
 
     class Outputs:
         labels: LabelImage
+        energy: SliceEnergy  # once, where the model's manifest says it
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class SegmentEvents(Node):
         manifest, backend = self._load()
         manifest.prove(self._model, backend)
         self._backend = backend
-        self._names = manifest.classes
+        self._names, self._measured = manifest.classes, manifest.data.get("measured")
         self._state, self._end_ns = self._at_rest(), None
         self._grid = np.empty([side or 1 for side in backend.inputs[0].shape], np.float32)
 
@@ -97,7 +100,12 @@ class SegmentEvents(Node):
             item.name: np.zeros([side or 1 for side in item.shape], np.float32) for item in self._backend.inputs[1:]
         }
 
-    def step(self, slices: EventSlices) -> LabelImage:
+    def step(self, slices: EventSlices) -> dict[str, Message]:
+        energy, self._measured = _energy_of(self._measured, slices.stamp), None
+        labels = self._labels(slices)
+        return {"labels": labels} if energy is None else {"labels": labels, "energy": energy}
+
+    def _labels(self, slices: EventSlices) -> LabelImage:
         assert self._backend is not None
         input_ = self._backend.inputs[0]
         _, bins, height, width = self._grid.shape
@@ -123,6 +131,15 @@ class SegmentEvents(Node):
     def load_state_dict(self, state: Any) -> None:
         membranes, self._end_ns = state
         self._state = dict(membranes)
+
+
+def _energy_of(measured: Any, stamp: Stamp) -> SliceEnergy | None:
+    """What a manifest says of energy; None where it does not."""
+    try:
+        values = [float(measured[item.name]) for item in fields(SliceEnergy) if item.name != "stamp"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return SliceEnergy(stamp, *values)
 
 
 def _misfit(inputs: list[TensorInfo], outputs: list[TensorInfo], classes: int) -> str:

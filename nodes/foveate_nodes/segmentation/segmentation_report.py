@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate import yaml_source
 from foveate.errors import RecordingError
 from foveate.messages import Events
 from foveate.recording import Recording
 from foveate.recording.recording import Stream
 from foveate_nodes.segmentation.classes import palette, seen_as
 from foveate_nodes.segmentation.label_picture import legend
-from foveate_nodes.segmentation.messages import LabelImage
+from foveate_nodes.segmentation.messages import LabelImage, SliceEnergy
 from foveate_nodes.segmentation.scores import Confusion
 
 _PICTURES = 6
-_ENERGY = {"dense_mj", "literature_mj", "honest_mj", "firing_rate"}  # of what a manifest says was measured
 _NEAR_NS = 10_000_000  # a truth within this time is that of a label image
 
 
@@ -46,7 +42,7 @@ class _Run:
     events: int | None = None
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     simulated: bool = False  # its times are what nodes declare, not what they took
-    model: dict[str, Any] = field(default_factory=dict)  # the manifest, where the file is still there
+    energy: SliceEnergy | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -113,7 +109,8 @@ def _read(name: str, log: Recording) -> _Run:
     for stream in log.streams():
         if stream.type == Events.__name__ and stream.messages:
             run.events = sum(len(m.t_ns) for _, m in log.messages(stream.name, Events) if isinstance(m, Events))
-    run.model = _manifest(log)
+        if stream.type == SliceEnergy.__name__:
+            run.energy = log.last(stream.name, SliceEnergy) or run.energy  # type: ignore[assignment]
     return run
 
 
@@ -138,21 +135,6 @@ def _scored(run: _Run, log: Recording, given: Stream, truth: _Truth | None) -> N
         run.notes.append(f"the truth has classes that the model has not: {', '.join(truth.names)}")
     elif truth is not None and run.confusion is None:
         run.notes.append("no label image has a truth of its size within 10 ms")
-
-
-def _manifest(log: Recording) -> dict[str, Any]:
-    """What the model's manifest says, read where the graph names it."""
-    graph = yaml_source.read_text(log.graph_text, "graph in the recording").plain()
-    for node in graph.get("nodes", {}).values():
-        if node.get("use") == "segment_events":
-            path = Path(str(node.get("params", {}).get("model", ""))).with_suffix(".json")
-            try:
-                found = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                return {}
-            known = [file.get("sha256") for file in log.seal.get("files", {}).values()]
-            return found if isinstance(found, dict) and found.get("sha256") in known else {}
-    return {}
 
 
 def _lines(run: _Run) -> list[str]:
@@ -243,24 +225,24 @@ def _image(image: np.ndarray, zoom: int = 0) -> str:
 
 
 def _energy(run: _Run) -> str:
-    measured = run.model.get("measured")
-    if not isinstance(measured, dict) or not measured.keys() >= _ENERGY:
-        return "<p class=note>Energy: the model's manifest is not where the run had it, or says nothing of it.</p>"
+    energy = run.energy
+    if energy is None:
+        return "<p class=note>Energy: it was not recorded (segment.energy), or the manifest does not say it.</p>"
     rows = [
-        ("as a network without spikes: every multiply-add at 4.6 pJ", measured["dense_mj"]),
+        ("as a network without spikes: every multiply-add at 4.6 pJ", energy.dense_mj),
         (
             "the literature's way: multiply-adds of the first layer, 0.9 pJ for each accumulate elsewhere",
-            measured["literature_mj"],
+            energy.literature_mj,
         ),
         (
             "the honest way: what is no spike is a multiply-add, and leaks, norms, gates and resizing count",
-            measured["honest_mj"],
+            energy.honest_mj,
         ),
     ]
     body = "".join(f"<tr><td>{html.escape(name)}</td><td>{value:.4f}</td></tr>" for name, value in rows)
     return (
         f"<h3>Energy a slice, mJ</h3><table>{body}</table><p class=note>Counted on validation slices when the model "
-        f"was made, where {measured['firing_rate']:.1%} of the neurons fired; a processor does not skip the zeros.</p>"
+        f"was made, where {energy.firing_rate:.1%} of the neurons fired; a processor does not skip the zeros.</p>"
     )
 
 
