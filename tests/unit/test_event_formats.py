@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from foveate.cli import main
@@ -374,6 +374,8 @@ def test_a_crowded_interval_gives_several_packets(tmp_path: Path, monkeypatch: p
     reader = written(tmp_path, "EVT2", block)
     parts = list(sequence.packets(reader, sequence.Sequence(WIDTH, HEIGHT), S))
     assert len(parts) >= 4 and max(p.t_ns.size for p in parts) <= 1100
+    begins = [p.stamp.t_ns - p.stamp.exposure_ns // 2 for p in parts]
+    assert begins[0] == 0 and all(b >= a.t_ns[-1] - 1 for a, b in zip(parts, begins[1:], strict=False))  # each its part
     assert np.array_equal(np.concatenate([p.x for p in parts]), block.x)
 
 
@@ -432,6 +434,7 @@ def test_a_unit_can_be_forced(tmp_path: Path) -> None:
         ), min_size=1, max_size=30,
     )
 )  # fmt: skip
+@example(rows=[(230584301, 10, 0, 0, "")])  # more places than nanoseconds have, and more digits than 2^61
 def test_fast_and_careful_text_agree(rows: list[tuple[int, int, int, int, str]], tmp_path: Path) -> None:
     lines = [f"{t}.{'7' * places} {x} 4 {p}" if places else f"{t} {x} 4 {p}" for t, places, x, p, _ in rows]
     path = tmp_path / "a.txt"

@@ -219,7 +219,7 @@ def test_times_below_zero_are_times() -> None:
 
 
 def test_a_stamp_that_covers_more_than_came_loses_and_doubles_nothing() -> None:
-    """An interval of very many events comes as several packets of the same stamp."""
+    """A device may say more of its interval than it gives at once."""
     times = np.arange(0, 20, 0.25)
     packets = [packet(at(*part), 0, 20 * MS) for part in np.array_split(times, 7)] + [packet(at(31), 20 * MS, 40 * MS)]
     for by in MODES:

@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_recipe_or_a_broken_one_is_refused(tmp_path: Pat
         trained(SMALL, tmp_path, data)
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ModelError, match=r"checkpoint.pt: cannot go on from it: .*remove it to begin anew"):
+    with pytest.raises(ModelError, match=r"checkpoint.pt: cannot read the checkpoint: .*remove it to begin anew"):
         trained(brief, tmp_path, data)
 
 
@@ -161,7 +161,7 @@ def test_the_command_trains_measures_exports_and_says_what_it_reached(tmp_path: 
     assert "0 of 12 blocks never fire" in capsys.readouterr().out
     checkpoint.write_bytes(b"PK")
     assert main(["model", "info", str(checkpoint)]) == 1
-    assert "no checkpoint of 'foveate train sltnet'" in capsys.readouterr().err
+    assert "none of 'foveate train'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

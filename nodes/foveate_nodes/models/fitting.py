@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,17 +57,27 @@ def _resumed(net: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Path,
     """Steps done before; 0 where there is no checkpoint."""
     if not path.exists():
         return 0
+    state = checkpoint_at(path)
+    if state["said"] != said:
+        text = "it was made with another recipe; choose another --output, or remove it to begin anew"
+        raise ModelError(str(path), "go on from it", text)
+    net.load_state_dict(state["net"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def checkpoint_at(path: Path) -> dict[str, Any]:
+    """What `fit` kept: net, optimizer, step, said. Raises ModelError."""
     try:
         state = torch.load(path, weights_only=True)
-        if state["said"] != said:
-            text = "it was made with another recipe; choose another --output, or remove it to begin anew"
-            raise ModelError(str(path), "go on from it", text)
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError) as error:
-        text = f"{type(error).__name__}; remove it to begin anew"
-        raise ModelError(str(path), "go on from it", text) from None
+        if not isinstance(state, dict) or not {"net", "optimizer", "step", "said"} <= state.keys():
+            raise ValueError("something else")
+    except FileNotFoundError:
+        raise ModelError(str(path), "read the checkpoint", "no such file") from None
+    except Exception as error:  # torch raises whatever a broken file leads it to
+        text = f"damaged, or none of 'foveate train' ({type(error).__name__}); remove it to begin anew"
+        raise ModelError(str(path), "read the checkpoint", text) from None
+    return state
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, steps: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foveate.errors import ModelError
-from foveate_nodes.models.fitting import Progress, fit
+from foveate_nodes.models.fitting import Progress, checkpoint_at, fit
 from foveate_nodes.segmentation import liveness
 from foveate_nodes.segmentation import recipe as recipes
 from foveate_nodes.segmentation.clips import Clip, Clips, Slicing
@@ -47,15 +47,12 @@ def made(net: Net, bins: int, classes: int) -> SltNet:
 
 def of_checkpoint(path: Path) -> SltNet:
     """The network of a training that `train` kept. Raises ModelError."""
+    state = checkpoint_at(path)
     try:
-        state = torch.load(path, weights_only=True)
         recipe = recipes.of_values(json.loads(state["said"]), str(path))
-        classes = len(state["net"]["classifier.weight"])
-        net = made(recipe.net, recipe.slices.bins, classes)
+        net = made(recipe.net, recipe.slices.bins, len(state["net"]["classifier.weight"]))
         net.load_state_dict(state["net"])
-    except FileNotFoundError:
-        raise ModelError(str(path), "read", "no such file") from None
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
         text = f"no checkpoint of 'foveate train sltnet' ({type(error).__name__})"
         raise ModelError(str(path), "read", text) from None
     return net.eval()

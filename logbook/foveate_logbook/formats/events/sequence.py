@@ -69,19 +69,21 @@ class Sequence:
 def packets(reader: EventReader, sequence: Sequence, packet_ns: int, empty: bool = False) -> Iterator[Events]:
     """Events in intervals of `packet_ns` from the first event on, whose time becomes 0; the stamp is the interval's.
 
-    An interval with more than a million events gives several packets. One without gives an empty packet where `empty`.
+    An interval with more than a million events gives several packets, each with its part of the interval. One without
+    gives an empty packet where `empty`.
     Events that reader and sequence count as lost since the packet before are told in `lost_before`.
     """
     kept: list[Block] = []
-    index, origin, told = 0, None, 0
+    index, origin, told, begin_ns = 0, None, 0, 0
 
-    def made() -> Events:
-        nonlocal told
+    def made(end_ns: int) -> Events:
+        nonlocal told, begin_ns
         part = joined(kept)
         kept.clear()
         total = sequence.counts[OUTSIDE] + reader.lost_events
         before, told = total - told, total
-        stamp = Stamp(index * packet_ns + packet_ns // 2, packet_ns)
+        first_ns, begin_ns = max(begin_ns, index * packet_ns), end_ns
+        stamp = Stamp((first_ns + end_ns) // 2, end_ns - first_ns)
         return Events(stamp, *part, sequence.width, sequence.height, before, sequence.epoch)
 
     for raw in reader.blocks():
@@ -98,14 +100,14 @@ def packets(reader: EventReader, sequence: Sequence, packet_ns: int, empty: bool
                 kept.append(_own(block, begin, end))
             if kept or empty:
                 kept = kept or [EMPTY]
-                yield made()
+                yield made((index + 1) * packet_ns)
             begin = end
             index = index + 1 if empty else max(index + 1, int(block.t_ns[begin]) // packet_ns)
         kept.append(_own(block, begin, block.t_ns.size))
         if sum(part.t_ns.size for part in kept) >= MOST_EVENTS:
-            yield made()
+            yield made(int(kept[-1].t_ns[-1]))
     if kept:
-        yield made()
+        yield made((index + 1) * packet_ns)
 
 
 def _own(block: Block, begin: int, end: int) -> Block:

@@ -280,7 +280,8 @@ def _scaled(values: NDArray[np.int64], places: NDArray[np.int64], scale: int) ->
     power = scale - places
     up, down = _POWERS[np.clip(power, 0, _MOST_DIGITS)], _POWERS[np.clip(-power, 0, _MOST_DIGITS)]
     size = np.abs(values)
-    scaled = np.where(size > MOST_NS // up, MOST_NS, np.minimum(size, MOST_NS // up) * up // down)
+    grown = np.where(size > MOST_NS // up, MOST_NS, np.minimum(size, MOST_NS // up) * up)
+    scaled = np.where(power >= 0, grown, np.minimum(size // down, MOST_NS))
     return np.asarray(np.where(values < 0, -scaled, scaled), np.int64)
 
 
