@@ -85,9 +85,9 @@ class Leaky(nn.Module):
             spikes, self.mem = _Steps.apply(input_, self.mem, self)  # type: ignore[no-untyped-call]
             return spikes
         charged = input_ if self.mem is None else self.beta * self.mem + input_
-        spikes = (charged > self.threshold).to(charged.dtype)
-        self.mem = charged * (1 - spikes)
-        return spikes
+        fired = charged > self.threshold
+        self.mem = charged.masked_fill(fired, 0.0)
+        return fired.to(charged.dtype)
 
 
 def neurons(net: nn.Module) -> Iterator[tuple[str, Leaky]]:
