@@ -3,7 +3,9 @@
     python benchmarks/segmentation.py --work DIR             trains 5 networks x 3 seeds (an hour or two on two cores)
     python benchmarks/segmentation.py --work DIR --tables    what was reached, energy, and latency, measured now
 
-Trainings are kept in DIR: an interrupted one goes on. Latency: onnxruntime, one thread, networks interleaved, medians.
+On rendered streets, or with `--kind camvid` or `davis` on the photographs and films of the data folder beside the
+checkout. Trainings are kept in DIR: an interrupted one goes on. Latency: onnxruntime, one thread, networks
+interleaved, medians.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ from foveate_nodes.segmentation import liveness
 from foveate_nodes.segmentation.export_sltnet import export, opened, written
 from foveate_nodes.segmentation.folding import folded
 from foveate_nodes.segmentation.neuron import neurons, reset
-from foveate_nodes.segmentation.recipe import Learning, Net, Recipe, Slices
+from foveate_nodes.segmentation.recipe import Data, Learning, Net, Recipe, Slices
 from foveate_nodes.segmentation.released import network_of
 from foveate_nodes.segmentation.states import at_rest
 from foveate_nodes.segmentation.train_sltnet import clips_of, made, train
 
-_SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "models" / "sltnet"
+_SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 _OURS = Recipe(learning=Learning(steps=300, batch=4))
 _ONE = Slices(carried=False)
 _AS_RELEASED = replace(_OURS.learning, decay_all=True, weight_decay=1e-4, rate=1e-3, floor=0.0, push=0.0)
@@ -47,15 +49,26 @@ VARIANTS: dict[str, Recipe] = {
     "spiking U-Net": _OURS,
 }
 SEEDS = (0, 1, 2)
+KINDS = {
+    "street": Data(),
+    "camvid": Data(kind="camvid", folder=_SHARED / "sets" / "camvid_segnet" / "CamVid"),
+    "davis": Data(kind="davis", folder=_SHARED / "tracking" / "davis2016_val" / "DAVIS"),
+}
 
 
-def one(name: str, seed: int, work: Path) -> None:
-    """Train one network and keep what it reached."""
+def recipe_of(name: str, kind: str, seed: int = 0) -> Recipe:
+    """What a network is made from."""
     recipe = VARIANTS[name]
-    recipe = replace(recipe, learning=replace(recipe.learning, seed=seed))
+    slices = replace(recipe.slices, duration_ms=1000 / 24) if kind == "davis" else recipe.slices  # one a frame
+    return replace(recipe, data=KINDS[kind], slices=slices, learning=replace(recipe.learning, seed=seed))
+
+
+def one(name: str, seed: int, kind: str, work: Path) -> None:
+    """Train one network and keep what it reached."""
+    recipe = recipe_of(name, kind, seed)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    folder = work / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
+    folder = _folder(work, name, seed, kind)
     begin = time.monotonic()
     _, reached, _ = train(
         recipe, folder, work / "data", progress=lambda step, steps, loss: None, tell=lambda text: None,
@@ -64,42 +77,47 @@ def one(name: str, seed: int, work: Path) -> None:
     (folder / "reached.json").write_text(json.dumps({**reached, "seconds": time.monotonic() - begin}))
 
 
-def all_of_them(work: Path, at_once: int) -> None:
+def all_of_them(work: Path, kind: str, at_once: int) -> None:
     """Train what is not there yet, each in a process of its own."""
-    waiting = [(name, seed) for seed in SEEDS for name in VARIANTS if not _reached(work, name, seed)]
+    waiting = [(name, seed) for seed in SEEDS for name in VARIANTS if not _reached(work, name, seed, kind)]
     running: list[subprocess.Popen[bytes]] = []
     while waiting or running:
         running = [process for process in running if process.poll() is None]
         while waiting and len(running) < at_once:
             name, seed = waiting.pop(0)
             print(f"{name}, seed {seed}", flush=True)
-            running.append(subprocess.Popen([sys.executable, __file__, "--work", str(work), "--one", name, str(seed)]))
+            given = ["--work", str(work), "--kind", kind, "--one", name, str(seed)]
+            running.append(subprocess.Popen([sys.executable, __file__, *given]))
         time.sleep(1)
 
 
-def _reached(work: Path, name: str, seed: int) -> dict[str, Any] | None:
-    path = work / f"{name.replace(' ', '_').replace(',', '')}_{seed}" / "reached.json"
+def _folder(work: Path, name: str, seed: int, kind: str) -> Path:
+    return work / kind / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
+
+
+def _reached(work: Path, name: str, seed: int, kind: str) -> dict[str, Any] | None:
+    path = _folder(work, name, seed, kind) / "reached.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _weights(work: Path, name: str, seed: int = 0) -> torch.nn.Module:
-    recipe = VARIANTS[name]
-    net = (of_size if name == "spiking U-Net" else made)(recipe.net, recipe.slices.bins, 6)
-    path = work / f"{name.replace(' ', '_').replace(',', '')}_{seed}" / "checkpoint.pt"
+def _weights(work: Path, name: str, kind: str, classes: int) -> torch.nn.Module:
+    recipe = recipe_of(name, kind)
+    net = (of_size if name == "spiking U-Net" else made)(recipe.net, recipe.slices.bins, classes)
+    path = _folder(work, name, 0, kind) / "checkpoint.pt"
     net.load_state_dict(torch.load(path, weights_only=True)["net"])
     return net.eval()
 
 
-def tables(work: Path, rounds: int) -> None:
+def tables(work: Path, kind: str, rounds: int) -> None:
     """Print what was reached."""
     print("| network | parameters | multiply-adds, M | mIoU, mean (least to most) | last slice | neurons that fire "
           "| dead blocks | energy, mJ: literature | honest | every multiply-add |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in VARIANTS:
-        found = [reached for seed in SEEDS if (reached := _reached(work, name, seed))]
+        found = [reached for seed in SEEDS if (reached := _reached(work, name, seed, kind))]
         if not found:
             continue
-        net = _weights(work, name)
+        net = _weights(work, name, kind, len(found[0]["iou"]))
         counted = layers(net, torch.zeros(1, 5, *VARIANTS[name].net.size[::-1]))
         reset(net)
         miou = [each["miou"] for each in found]
@@ -115,32 +133,33 @@ def tables(work: Path, rounds: int) -> None:
             f"{mean['miou_last_slice']:.1%} | {'-' if dense else format(mean['firing_rate'], '.1%')} | {dead} | "
             + " | ".join(f"{each:.4f}" for each in energy) + " |"
         )  # fmt: skip
-    latency(work, rounds)
+    latency(work, kind, rounds)
 
 
-def latency(work: Path, rounds: int) -> None:
+def latency(work: Path, kind: str, rounds: int) -> None:
     """Milliseconds a slice on one thread, networks interleaved."""
-    _, clips = clips_of(_OURS, work / "data", lambda text: None)
+    _, clips = clips_of(recipe_of("SLTNet, ours", kind), work / "data", lambda text: None)
     grid = clips[0].grids[:1]
     with tempfile.TemporaryDirectory() as folder:
         sessions: dict[str, tuple[Any, dict[str, Any]]] = {}
         for name in VARIANTS:
-            if _reached(work, name, 0):
+            if _reached(work, name, 0, kind):
                 path = Path(folder) / f"{len(sessions)}.onnx"
-                _plain(_weights(work, name), grid, path)
+                _plain(_weights(work, name, kind, len(clips.classes)), grid, path)
                 sessions[name] = _ready(path, grid)
-        if _reached(work, "SLTNet, ours", 0):
+        if _reached(work, "SLTNet, ours", 0, kind):
+            ours = _weights(work, "SLTNet, ours", kind, len(clips.classes))
             for integers in (False, True):
                 path = Path(folder) / f"ours{integers}.onnx"
-                export(_weights(work, "SLTNet, ours"), path, clips, {"classes": list(clips.classes)}, integers=integers)
+                export(ours, path, clips, {"classes": list(clips.classes)}, integers=integers)
                 sessions["SLTNet, ours, int8" if integers else "SLTNet, ours, folded"] = _ready(path, grid)
         sessions |= _released(Path(folder))
         took = _interleaved(sessions, rounds)
-    ours = took.get("SLTNet, ours, folded", float("nan"))
+    unit = took.get("SLTNet, ours, folded", float("nan"))
     print("\n| network | ms a slice, one thread | times as long as ours, folded |\n|---|---|---|")
     for name, value in took.items():
         print(
-            f"| {name} | {value:.2f} | {value / ours:.2f} |" if "DDD17" not in name else f"| {name} | {value:.2f} | |"
+            f"| {name} | {value:.2f} | {value / unit:.2f} |" if "DDD17" not in name else f"| {name} | {value:.2f} | |"
         )
 
 
@@ -151,12 +170,12 @@ def _plain(net: torch.nn.Module, grid: np.ndarray, path: Path) -> None:
 
 def _released(folder: Path) -> dict[str, tuple[Any, dict[str, Any]]]:
     """The released network, then without its dead blocks, then with norms folded."""
-    weights = _SHARED / "ddd17_state_dict.npz"
+    weights = _SHARED / "models" / "sltnet" / "ddd17_state_dict.npz"
     if not weights.exists():
         return {}
     with np.load(weights) as arrays:
         net = network_of(dict(arrays), str(weights)).eval()
-    with np.load(next(_SHARED.glob("ddd17*golden.npz"))) as pair:
+    with np.load(weights.with_name("ddd17_golden.npz")) as pair:
         grid = np.asarray(pair["voxel"], np.float32)[None]
     found = {}
     stripped = liveness.without_dead(net)
@@ -194,17 +213,18 @@ def _interleaved(sessions: dict[str, tuple[Any, dict[str, Any]]], rounds: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of data, checkpoints and results")
+    parser.add_argument("--kind", choices=sorted(KINDS), default="street", help="recordings to learn and measure on")
     parser.add_argument("--tables", action="store_true", help="print what was reached, and measure latency")
     parser.add_argument("--rounds", type=int, default=40, help="of the latency measurement")
     parser.add_argument("--at-once", type=int, default=2, help="trainings at a time, one thread each")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        one(options.one[0], int(options.one[1]), options.work)
+        one(options.one[0], int(options.one[1]), options.kind, options.work)
     elif options.tables:
-        tables(options.work, options.rounds)
+        tables(options.work, options.kind, options.rounds)
     else:
-        all_of_them(options.work, options.at_once)
+        all_of_them(options.work, options.kind, options.at_once)
 
 
 if __name__ == "__main__":

@@ -118,6 +118,28 @@ def test_rendered_drives_are_kept_and_read_back(data: Path) -> None:
     )
 
 
+def test_clips_that_do_not_fit_are_refused_and_unlabelled_ones_teach_nothing(data: Path) -> None:
+    from foveate_nodes.segmentation.labelled import MadeRecording, Slice
+    from foveate_nodes.segmentation.train_sltnet import _Loss
+
+    t = np.arange(0, 100_000_000, 10_000, dtype=np.int64)
+    events = Slice(
+        t, (t // 10_000 % 64).astype(np.uint16), (t // 70_000 % 48).astype(np.uint16), (t % 3).astype(np.uint8)
+    )
+    times, labels = np.array([50_000_000, 100_000_000], np.int64), np.full((2, 48, 64), UNLABELLED, np.uint8)
+    recording = MadeRecording("silent", ("a", "b"), (48, 64), events, times, labels)
+    for slicing, said in ((Slicing(steps=4), "4 slices of 50 ms"), (Slicing(count=1_000_000), "1000000 events")):
+        with pytest.raises(RecordingError, match=rf"silent: none of 2 labels has {said} before it"):
+            Clips([recording], slicing, (64, 48))
+    other = MadeRecording("other", ("a", "c"), (48, 64), events, times, labels)
+    with pytest.raises(FoveateError, match=r"other: .*its classes are a, c; those before have a, b"):
+        Clips([recording, other], Slicing(steps=2), (64, 48))
+    clips = Clips([recording], Slicing(steps=2), (64, 48))
+    net = made(SMALL.net, 5, 2)
+    loss = _Loss(net, clips, SMALL)(0)
+    assert bool(torch.isfinite(loss)) and loss.requires_grad
+
+
 def test_what_is_exported_gives_what_the_network_gives(tmp_path: Path, data: Path) -> None:
     net, _, reached = trained(replace(SMALL, learning=replace(SMALL.learning, steps=25)), tmp_path / "t", data)
     from foveate_nodes.segmentation.train_sltnet import clips_of
@@ -213,6 +235,18 @@ def test_the_meter_counts_what_is_counted_by_hand() -> None:
     literature = (MULTIPLY_ADD_PJ * energy.input_layers + ACCUMULATE_PJ * energy.active) / 2 * 1e-9
     assert abs(energy.literature_mj - literature) < 1e-15 and energy.honest_mj > energy.literature_mj
     assert energy.left_out >= pixels * 4  # the leak of the second step at least
+
+
+def test_norms_cost_nothing_where_a_convolution_takes_them_in() -> None:
+    def left_out(*layers: nn.Module) -> float:
+        net, slice_ = nn.Sequential(*layers).eval(), torch.randn(1, 2, 6, 8)
+        with torch.no_grad(), Meter() as meter:
+            meter.begin(slice_)
+            net(slice_)
+        return meter.energy.left_out
+
+    conv, norms = nn.Conv2d(2, 2, 1, bias=False), [nn.BatchNorm2d(2) for _ in range(2)]
+    assert left_out(conv, *norms) == 0 and left_out(conv, nn.ReLU(), norms[0]) == left_out(norms[0]) == 2 * 6 * 8
 
 
 def test_silent_channels_are_pushed_and_busy_ones_left() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.errors import NotSupported
+from foveate.errors import NotSupported, RecordingError
 from foveate_nodes.segmentation.canvas import Canvas
 from foveate_nodes.segmentation.labelled import UNLABELLED, LabelledRecording
 from foveate_nodes.segmentation.representations import voxel_grid
@@ -36,7 +36,8 @@ class Clips:
     """All labels of some recordings, each with the slices before it; made when they are asked for."""
 
     def __init__(self, recordings: Sequence[LabelledRecording], slicing: Slicing, size: tuple[int, int]) -> None:
-        """`size`: width and height of the network's input. Raises NotSupported where recordings differ in classes."""
+        """`size`: width and height of the network's input. Raises NotSupported where recordings differ in classes,
+        RecordingError where no label has enough before it."""
         self.classes = recordings[0].classes
         for recording in recordings:
             if recording.classes != self.classes:
@@ -44,6 +45,14 @@ class Clips:
                 raise NotSupported(recording.name, "train on it", text)
         self._recordings, self._slicing, self._size = recordings, slicing, size
         self._places = [(r, i) for r, recording in enumerate(recordings) for i in self._ends(recording)]
+        if not self._places:
+            labels = sum(len(recording.label_t_ns) for recording in recordings)
+            what = (
+                f"{slicing.count} events"
+                if slicing.count
+                else f"{slicing.steps} slices of {slicing.duration_ns / 1e6:g} ms"
+            )
+            raise RecordingError(f"{recordings[0].name}: none of {labels} labels has {what} before it; ask for fewer")
 
     def _ends(self, recording: LabelledRecording) -> list[int]:
         """The labels that have as many events before them as a clip needs; every `steps`-th where slices are in time,
@@ -52,11 +61,8 @@ class Clips:
         times = recording.label_t_ns
         if step.count:
             return [i for i, t in enumerate(times) if recording.events_before(int(t)) >= step.count]
-        return [
-            i
-            for i, t in enumerate(times)
-            if t - times[0] >= (step.steps - 1) * step.duration_ns - step.duration_ns // 2
-        ][:: step.steps]
+        least_ns = (step.steps - 1) * step.duration_ns - step.duration_ns // 2
+        return [i for i, t in enumerate(times) if t - times[0] >= least_ns][:: step.steps]
 
     def __len__(self) -> int:
         return len(self._places)

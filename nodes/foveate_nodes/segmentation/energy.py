@@ -64,6 +64,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.energy = Energy()
         self._slice: Tensor | None = None
+        self._foldable = 0  # address of what a convolution, and norms behind it, have just made
 
     def begin(self, slice_: Tensor) -> None:
         """The next slices (B x bins x H x W) to be run."""
@@ -75,6 +76,9 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         packet = func.overloadpacket
         if packet in (_aten.convolution, _aten.mkldnn_convolution):
             self._product(args[0], _multiply_adds(args, out))
+            self._foldable = out.data_ptr()
+        elif packet in _NORMS and args[0].data_ptr() == self._foldable:
+            self._foldable = out[0].data_ptr()  # the convolution takes it in
         elif packet in _MULTIPLIES and isinstance(out, (Tensor, tuple)):
             made = out if isinstance(out, Tensor) else out[0]
             if made.is_floating_point() and made.dim() > 2:
@@ -95,10 +99,10 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             energy.floating += count
 
 
+_NORMS = (_aten.native_batch_norm, _aten._native_batch_norm_legit_no_training, _aten.cudnn_batch_norm)
 # Multiplies for each value of the result (a mean: of its argument).
 _MULTIPLIES = {
-    _aten.mul: 1, _aten.native_batch_norm: 1, _aten.sigmoid: 4, _aten.upsample_bilinear2d: 4, _aten.mean: 0.2,
-    _aten._native_batch_norm_legit_no_training: 1, _aten.cudnn_batch_norm: 1,
+    _aten.mul: 1, _aten.sigmoid: 4, _aten.upsample_bilinear2d: 4, _aten.mean: 0.2, **dict.fromkeys(_NORMS, 1),
 }  # fmt: skip
 
 

@@ -135,6 +135,8 @@ class _Loss:
         return grids, torch.from_numpy(np.stack([clip.labels for clip in clips])).long()
 
     def _plain(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if not bool((labels != UNLABELLED).any()):
+            return 0.0 * logits.sum()
         return functional.cross_entropy(logits, labels, self._weights, ignore_index=UNLABELLED)
 
     def _hard(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -146,7 +148,7 @@ class _Loss:
             known = chance[said]
             limit = max(_SURE, float(known.kthvalue(min(least, len(known))).values)) if len(known) else _SURE
             kept = said & (chance < limit)
-        return self._plain(logits, labels.masked_fill(~kept, UNLABELLED)) if bool(kept.any()) else 0.0 * logits.sum()
+        return self._plain(logits, labels.masked_fill(~kept, UNLABELLED))
 
 
 def mirrored(clip: Clip) -> Clip:
