@@ -39,9 +39,12 @@ def main(arguments: list[str]) -> int:
     from foveate_nodes.segmentation.train_sltnet import train
 
     torch.set_num_threads(options.threads)
-    torch.set_flush_denormal(True)  # what is that small is nothing, and made processors 2 times slower
     work = options.work or options.output.with_suffix(".training")
-    net, reached, measured = train(recipe, work, options.data or work / "data", progress=_Bar(), tell=_tell)
+    torch.set_flush_denormal(True)  # what is that small is nothing, and made processors 2 times slower
+    try:
+        net, reached, measured = train(recipe, work, options.data or work / "data", progress=_Bar(), tell=_tell)
+    finally:
+        torch.set_flush_denormal(False)  # it holds for all of the process
     assert isinstance(net, SltNet)
     print(file=sys.stderr)
     options.output.parent.mkdir(parents=True, exist_ok=True)
