@@ -405,6 +405,14 @@ def test_the_simulated_street_is_segmented_scored_and_replayed(
     assert "2.0000" in again and "7.0000" not in again  # of the model that ran
 
 
+def test_events_that_the_camera_lost_are_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slow = ("--set", "rig.events.rate_limit=20000", "--set", "rig.events.queue=10")
+    ran(tmp_path / "out", model, "--rig", "sim_street", "--duration", "0.3s", *slow)
+    told = capsys.readouterr().out
+    assert re.search(r"segmentation: the camera lost [\d,]+ events beside the [\d,]+ that it gave", told)
+    assert "the camera lost" in (tmp_path / "out" / "report.html").read_text()
+
+
 @pytest.mark.parametrize(("by", "more"), [("count", ("--set", "count=5000")), ("adaptive", ())])
 def test_other_slices_of_the_street(
     by: str, more: tuple[str, ...], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

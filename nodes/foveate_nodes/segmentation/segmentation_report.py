@@ -40,6 +40,7 @@ class _Run:
     confusion: Confusion | None = None  # None: no truth was recorded, or none that can be compared
     pairs: list[tuple[LabelImage, LabelImage | None]] = field(default_factory=list)  # to show
     events: int | None = None
+    lost: int = 0  # events that the camera is known to have lost
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     simulated: bool = False  # its times are what nodes declare, not what they took
     energy: SliceEnergy | None = None
@@ -108,7 +109,10 @@ def _read(name: str, log: Recording) -> _Run:
     _scored(run, log, given, truth)
     for stream in log.streams():
         if stream.type == Events.__name__ and stream.messages:
-            run.events = sum(len(m.t_ns) for _, m in log.messages(stream.name, Events) if isinstance(m, Events))
+            run.events = 0
+            for _, events in log.messages(stream.name, Events):
+                if isinstance(events, Events):
+                    run.events, run.lost = run.events + len(events.t_ns), run.lost + events.lost_before
         if stream.type == SliceEnergy.__name__:
             run.energy = log.last(stream.name, SliceEnergy) or run.energy  # type: ignore[assignment]
     return run
@@ -146,6 +150,8 @@ def _lines(run: _Run) -> list[str]:
         lines.append(
             f"{run.name}: mIoU {run.confusion.miou:.1%} ({said}); {run.confusion.accuracy:.1%} of the pixels right"
         )
+    if run.lost:
+        lines.append(f"{run.name}: the camera lost {run.lost:,} events beside the {run.events or 0:,} that it gave")
     step = run.nodes.get("segment", {}).get("step_p50_ns")
     if step:
         how = "as declared: the run was in simulated time" if run.simulated else "median"
