@@ -405,6 +405,13 @@ def test_the_simulated_street_is_segmented_scored_and_replayed(
     assert "2.0000" in again and "7.0000" not in again  # of the model that ran
 
 
+def test_membranes_are_carried_as_the_model_was_trained(model: Path) -> None:
+    for said, wanted, carries in ((True, None, True), (False, None, False), (False, True, True), (None, None, True)):
+        manifest(model, training={} if said is None else {"slices": {"carried": said}})
+        node = opened(model, carried=wanted)
+        assert (node.state_dict() is not None) == carries
+
+
 def test_events_that_the_camera_lost_are_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     slow = ("--set", "rig.events.rate_limit=20000", "--set", "rig.events.queue=10")
     ran(tmp_path / "out", model, "--rig", "sim_street", "--duration", "0.3s", *slow)

@@ -40,14 +40,14 @@ class SegmentEvents(Node):
         self,
         *,
         model: Path,
-        carried: bool = True,
+        carried: bool | None = None,
         backend: str = "onnx",
         provider: str = "",
         threads: Annotated[int, Ge(1), Le(64)] = 1,
     ) -> None:
-        """`carried`: membranes go on from slice to slice; without, each slice is seen by itself."""
+        """`carried`: membranes go on from slice to slice, or each is seen by itself; left out: as it was trained."""
         self._model = model
-        self._carried = carried
+        self._wanted, self._carried = carried, True
         self._backend_options = (backend, provider, threads)
         self._backend: Backend | None = None
         self._state: dict[str, NDArray[Any]] = {}
@@ -69,6 +69,7 @@ class SegmentEvents(Node):
         manifest.prove(self._model, backend)
         self._backend = backend
         self._names, self._measured = manifest.classes, manifest.data.get("measured")
+        self._carried = _was_carried(manifest.data) if self._wanted is None else self._wanted
         self._state, self._end_ns = self._at_rest(), None
         self._grid = np.empty([side or 1 for side in backend.inputs[0].shape], np.float32)
 
@@ -131,6 +132,14 @@ class SegmentEvents(Node):
     def load_state_dict(self, state: Any) -> None:
         membranes, self._end_ns = state
         self._state = dict(membranes)
+
+
+def _was_carried(manifest: Any) -> bool:
+    """Whether a model learnt with membranes that go on; so it is where its manifest does not say."""
+    try:
+        return bool(manifest["training"]["slices"]["carried"])
+    except (KeyError, TypeError):
+        return True
 
 
 def _energy_of(measured: Any, stamp: Stamp) -> SliceEnergy | None:
