@@ -12,11 +12,12 @@ from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
 from foveate import catalog
-from foveate.errors import FoveateError, ModelError
+from foveate.errors import ModelError
 from foveate.messages import Boxes, Frame
 from foveate.node import Node, Problem
 from foveate_drivers.backends.base import Backend, TensorInfo
 from foveate_nodes.models.manifest import Manifest
+from foveate_nodes.models.model_check import problems
 
 _STRIDES = (8, 16, 32)
 _PAD = 114  # grey that YOLOX pads with
@@ -59,14 +60,7 @@ class Detect(Node):
 
     @classmethod
     def check(cls, **p: Any) -> Iterator[Problem]:
-        if f"backend.{p['backend']}" not in catalog.listing("drivers"):
-            known = [k.split(".")[1] for k in catalog.listing("drivers") if k.startswith("backend.")]
-            yield Problem("backend", f"unknown backend '{p['backend']}'{catalog.did_you_mean(p['backend'], known)}")
-            return
-        try:
-            cls(**p)._load()
-        except FoveateError as error:
-            yield Problem("provider" if p["provider"] and "run on" in str(error) else "model", str(error))
+        yield from problems(lambda: cls(**p)._load(), p["backend"], p["provider"])
 
     def open(self) -> None:
         manifest = self._load()

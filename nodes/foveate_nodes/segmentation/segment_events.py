@@ -12,11 +12,12 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from foveate import catalog
-from foveate.errors import FoveateError, ModelError
+from foveate.errors import ModelError
 from foveate.messages import Message, Stamp
 from foveate.node import Node, Problem
 from foveate_drivers.backends.base import Backend, TensorInfo
 from foveate_nodes.models.manifest import Manifest
+from foveate_nodes.models.model_check import problems
 from foveate_nodes.segmentation.canvas import Canvas
 from foveate_nodes.segmentation.messages import EventSlices, LabelImage, SliceEnergy
 from foveate_nodes.segmentation.representations import voxel_grid
@@ -55,14 +56,7 @@ class SegmentEvents(Node):
 
     @classmethod
     def check(cls, **p: Any) -> Iterator[Problem]:
-        if f"backend.{p['backend']}" not in catalog.listing("drivers"):
-            known = [k.split(".")[1] for k in catalog.listing("drivers") if k.startswith("backend.")]
-            yield Problem("backend", f"unknown backend '{p['backend']}'{catalog.did_you_mean(p['backend'], known)}")
-            return
-        try:
-            cls(**p)._load()
-        except FoveateError as error:
-            yield Problem("provider" if p["provider"] and "run on" in str(error) else "model", str(error))
+        yield from problems(lambda: cls(**p)._load(), p["backend"], p["provider"])
 
     def open(self) -> None:
         manifest, backend = self._load()
