@@ -43,7 +43,7 @@ VARIANTS: dict[str, Recipe] = {
     "SLTNet, ours": _OURS,
     "one step, live blocks": replace(_OURS, slices=_ONE),
     "as released": replace(
-        _OURS, slices=_ONE, net=Net(neuron="tanh_window", slope=3.0, gain=1.0), learning=_AS_RELEASED
+        _OURS, slices=_ONE, net=Net(neuron="tanh_window", slope=3.0, gain=1.0, readout="spikes"), learning=_AS_RELEASED
     ),
     "without spikes": replace(_OURS, slices=_ONE, net=Net(neuron="relu", gain=1.0)),
     "spiking U-Net": _OURS,
@@ -60,7 +60,8 @@ def recipe_of(name: str, kind: str, seed: int = 0) -> Recipe:
     """What a network is made from."""
     recipe = VARIANTS[name]
     slices = replace(recipe.slices, duration_ms=1000 / 24) if kind == "davis" else recipe.slices  # one a frame
-    return replace(recipe, data=KINDS[kind], slices=slices, learning=replace(recipe.learning, seed=seed))
+    learning = replace(recipe.learning, seed=seed, steps=recipe.learning.steps // (1 if kind == "street" else 2))
+    return replace(recipe, data=KINDS[kind], slices=slices, learning=learning)
 
 
 def one(name: str, seed: int, kind: str, work: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foveate_nodes.segmentation.neuron import Leaky, fast_sigmoid
+from foveate_nodes.segmentation.neuron import Integrator, Leaky, fast_sigmoid
 from foveate_nodes.segmentation.recipe import Net
 from foveate_nodes.segmentation.sltnet import Layout
 
@@ -17,18 +17,20 @@ from foveate_nodes.segmentation.sltnet import Layout
 class SpikingUnet(nn.Module):
     """B x bins x H x W, one time step, to logits, twice: it has no early head."""
 
-    def __init__(self, bins: int, classes: int, width: int, neuron: Callable[[], Any]) -> None:
+    def __init__(
+        self, bins: int, classes: int, width: int, neuron: Callable[[], Any], readout: Callable[[], Any]
+    ) -> None:
         super().__init__()
         self.layout = Layout(bins=bins, classes=classes, width=width)
 
-        def block(inputs: int, outputs: int) -> nn.Sequential:
+        def block(inputs: int, outputs: int, last: Callable[[], Any] = neuron) -> nn.Sequential:
             return nn.Sequential(
                 nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), neuron(),
-                nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), neuron(),
+                nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), last(),
             )  # fmt: skip
 
         self.one, self.two, self.four = block(bins, width), block(width, 2 * width), block(2 * width, 4 * width)
-        self.up_two, self.up_one = block(6 * width, 2 * width), block(3 * width, width)
+        self.up_two, self.up_one = block(6 * width, 2 * width), block(3 * width, width, readout)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, slice_: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +45,11 @@ class SpikingUnet(nn.Module):
 
 def of_size(net: Net, bins: int, classes: int) -> SpikingUnet:
     """One with about as many parameters as SLTNet of this width."""
-    made = SpikingUnet(bins, classes, round(net.width * 14 / 16), lambda: Leaky(spike_grad=fast_sigmoid(net.slope)))
+
+    def neuron() -> Leaky:
+        return Leaky(spike_grad=fast_sigmoid(net.slope))
+
+    made = SpikingUnet(bins, classes, round(net.width * 14 / 16), neuron, Integrator)
     for module in made.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.constant_(module.weight, net.gain)

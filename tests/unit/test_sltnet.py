@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from foveate.cli import main
 from foveate.errors import ModelError
 from foveate_nodes.models import counting
 from foveate_nodes.segmentation import folding, liveness, neuron, released, states
+from foveate_nodes.segmentation.energy import Rates
 from foveate_nodes.segmentation.sltnet import Layout, SltNet
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
@@ -287,8 +289,19 @@ def test_gradients_through_time_are_those_of_single_operations() -> None:
     assert torch.allclose(gradient(stepwise), expected) and torch.allclose(gradient(at_once), expected)
 
 
-def test_a_stream_and_all_its_steps_at_once_are_the_same() -> None:
-    net, parts = lively().double(), [part.double() for part in slices(4)]
+def test_an_integrator_gives_its_membrane_and_is_no_neuron_that_could_fire() -> None:
+    cell = neuron.Integrator(beta=0.5, threshold=0.1)
+    assert [float(cell(torch.tensor([1.0]))) for _ in range(3)] == [1.0, 1.5, 1.75]
+    net = lively(layout=dataclasses.replace(SMALL, readout=neuron.Integrator))
+    with Rates(net) as rates:
+        stream(net, slices(1))
+    assert "up_spike.2.spike" not in rates.layers() and "up_spike.1.spike" in rates.layers()
+
+
+@pytest.mark.parametrize("readout", [None, neuron.Integrator])
+def test_a_stream_and_all_its_steps_at_once_are_the_same(readout: Any) -> None:
+    net = lively(layout=dataclasses.replace(SMALL, readout=readout)).double()
+    parts = [part.double() for part in slices(4)]
     one_by_one = torch.cat(stream(net, parts))
     left = {name: cell.mem for name, cell in neuron.neurons(net)}
     neuron.reset(net)

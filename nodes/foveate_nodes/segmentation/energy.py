@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from foveate_nodes.segmentation.neuron import neurons
+from foveate_nodes.segmentation.neuron import Integrator, neurons
 
 MULTIPLY_ADD_PJ, ACCUMULATE_PJ = 4.6, 0.9
 _aten = torch.ops.aten
@@ -125,6 +125,8 @@ class Rates:
 
     def __enter__(self) -> Rates:
         for name, neuron in neurons(self._net):
+            if isinstance(neuron, Integrator):
+                continue
             self._handles.append(neuron.register_forward_hook(self._keeper(name)))
         return self
 

@@ -58,6 +58,7 @@ class Net:
     width: Annotated[int, Ge(8), Le(256)] = 16
     size: tuple[_Side, _Side] = (144, 108)  # width and height of its input
     neuron: Literal["fast_sigmoid", "tanh_window", "relu"] = "fast_sigmoid"  # its surrogate gradient; relu: no spikes
+    readout: Literal["spikes", "membranes"] = "membranes"  # what the classifier sees; spikes: as released
     slope: Annotated[float, Gt(0), Le(100)] = 4.0
     gain: Annotated[float, Gt(0), Le(10)] = 0.5  # norms begin with this: about 15 % of neurons fire
 

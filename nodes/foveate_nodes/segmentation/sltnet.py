@@ -29,6 +29,7 @@ class Layout:
     transformers: int = 2
     mlp_ratio: int = 4
     neuron: Callable[[], Leaky] = field(default=Leaky, compare=False)
+    readout: Callable[[], Leaky] | None = field(default=None, compare=False)  # before the classifier; None: `neuron`
 
 
 def _conv(inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, dilation: int = 1, groups: int = 1,
@@ -250,7 +251,7 @@ class SltNet(nn.Module):
         self.up = nn.ModuleList(
             Up(size, half, seen, neuron) for size, seen in zip((stages[2], half, half), stages[::-1], strict=True)
         )
-        self.up_spike = nn.ModuleList(NormSpike(half, neuron) for _ in range(3))
+        self.up_spike = nn.ModuleList(NormSpike(half, each) for each in (neuron, neuron, layout.readout or neuron))
         self.gate, self.classifier = _conv(half, half, (1, 1), bias=True), _conv(half, layout.classes, (1, 1))
         for module in self.modules():
             if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)):

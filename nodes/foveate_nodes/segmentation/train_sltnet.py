@@ -20,7 +20,7 @@ from foveate_nodes.segmentation import recipe as recipes
 from foveate_nodes.segmentation.clips import Clip, Clips, Slicing
 from foveate_nodes.segmentation.energy import Energy, Meter, Rates
 from foveate_nodes.segmentation.labelled import UNLABELLED
-from foveate_nodes.segmentation.neuron import Leaky, fast_sigmoid, many_steps, reset, tanh_window
+from foveate_nodes.segmentation.neuron import Integrator, Leaky, fast_sigmoid, many_steps, reset, tanh_window
 from foveate_nodes.segmentation.recipe import Net, Recipe
 from foveate_nodes.segmentation.scores import Confusion
 from foveate_nodes.segmentation.sltnet import Layout, SltNet
@@ -38,7 +38,8 @@ def made(net: Net, bins: int, classes: int) -> SltNet:
     """A fresh network."""
     surrogate = {"fast_sigmoid": fast_sigmoid, "tanh_window": tanh_window}.get(net.neuron)
     neuron: Callable[[], Any] = Rectified if surrogate is None else lambda: Leaky(spike_grad=surrogate(net.slope))
-    fresh = SltNet(Layout(bins=bins, classes=classes, width=net.width, neuron=neuron))
+    readout = Integrator if net.readout == "membranes" and surrogate is not None else None
+    fresh = SltNet(Layout(bins=bins, classes=classes, width=net.width, neuron=neuron, readout=readout))
     for module in fresh.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.constant_(module.weight, net.gain)
