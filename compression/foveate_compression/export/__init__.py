@@ -1,0 +1,1 @@
+"""A compressed network as plain ONNX that stock onnxruntime runs fast, with its manifest."""

@@ -1,0 +1,101 @@
+"""Weights as a file has them, and the nodes that make them what a kernel reads: onnxruntime runs these once, at load
+(extra compress)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from foveate_compression.network import Layer
+from foveate_compression.weights import Stored
+
+
+@dataclass(slots=True)
+class Added:
+    """What an export adds to a graph, and the initialisers that it replaces."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initialisers: list[onnx.TensorProto] = field(default_factory=list)
+    replaced: set[str] = field(default_factory=set)
+
+    def constant(self, name: str, value: NDArray[Any], instead: str = "") -> str:
+        """An initialiser; `instead` of another."""
+        self.initialisers.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), name))
+        self.replaced |= {instead} - {""}
+        return name
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """A node, named for its output."""
+        self.nodes.append(helper.make_node(kind, inputs, [output], f"{output}.{kind}", **attributes))
+        return output
+
+
+def weight_nodes(layer: Layer, stored: Stored, added: Added, *, integers: bool, int4: bool) -> None:
+    """Make the tensor `layer.weight` of what is stored.
+
+    `integers`: its layer runs in integers. Else a cast and a product make it, which onnxruntime does once, at load:
+    of a DequantizeLinear before a MatMul it would make a MatMulNBits, that rounds activations and is slow.
+    """
+    name = layer.weight
+    added.replaced.add(name)
+    held = _levels(name, stored.levels, added, int4) if stored.levels is not None else _coded(layer, stored, added)
+    if not integers:
+        whole = added.node("Cast", [held], f"{name}.whole", to=TensorProto.FLOAT)
+        along = stored.scale.reshape([-1 if i == layer.axis else 1 for i in range(len(stored.shape))])
+        added.node("Mul", [whole, added.constant(f"{name}.scale", along.astype(np.float32))], name)
+        return
+    scale = added.constant(f"{name}.scale", stored.scale.astype(np.float32))
+    zero = added.constant(f"{name}.zero", np.zeros(len(stored.scale), np.int8))
+    added.node("DequantizeLinear", [held, scale, zero], name, axis=layer.axis)
+
+
+def _levels(name: str, levels: NDArray[np.int8], added: Added, int4: bool) -> str:
+    """int8, or two of four bits in a byte and a cast: kernels fuse with int8 alone."""
+    if not int4 or levels.min() < -8 or levels.max() > 7:
+        return added.constant(f"{name}.int8", levels)
+    flat = levels.reshape(-1)
+    flat = np.append(flat, np.zeros(len(flat) % 2, np.int8))
+    packed = ((flat[0::2] & 0xF) | ((flat[1::2] & 0xF) << 4)).astype(np.uint8)
+    tensor = TensorProto(name=f"{name}.int4", data_type=TensorProto.INT4, dims=levels.shape, raw_data=packed.tobytes())
+    added.initialisers.append(tensor)
+    return added.node("Cast", [tensor.name], f"{name}.int8", to=TensorProto.INT8)
+
+
+def _coded(layer: Layer, stored: Stored, added: Added) -> str:
+    """Codewords by their numbers, masked, in the weight's layout."""
+    name, cut = layer.weight, stored.cut
+    assert stored.codebook is not None and stored.codes is not None and cut is not None
+    book = added.constant(f"{name}.codebook", stored.codebook)
+    vectors = added.node("Gather", [book, _numbers(f"{name}.codes", stored.codes, added)], f"{name}.vectors", axis=0)
+    if stored.mask is not None:
+        patterns, numbers = np.unique(stored.mask, axis=0, return_inverse=True)
+        table = added.constant(f"{name}.patterns", patterns)
+        chosen = _numbers(f"{name}.mask", numbers.reshape(-1), added)
+        mask = added.node("Gather", [table, chosen], f"{name}.masks", axis=0)
+        none = added.constant(f"{name}.none", np.zeros((), np.int8))
+        vectors = added.node("Where", [mask, vectors, none], f"{name}.kept")
+    shape = stored.shape
+    if cut.along == "outputs":
+        groups = shape[0] // cut.size
+        parts = added.constant(f"{name}.parts", np.array([groups, -1, cut.size], np.int64))
+        vectors = added.node("Reshape", [vectors, parts], f"{name}.groups")
+        vectors = added.node("Transpose", [vectors], f"{name}.turned", perm=[0, 2, 1])
+    rows = added.node("Reshape", [vectors, added.constant(f"{name}.rows", np.array(shape, np.int64))], f"{name}.shaped")
+    if layer.axis == 0:
+        return rows
+    order = list(range(1, len(shape)))
+    order.insert(layer.axis, 0)
+    return added.node("Transpose", [rows], f"{name}.int8", perm=order)
+
+
+def _numbers(name: str, numbers: NDArray[np.int64], added: Added) -> str:
+    """Codes in as few bytes as their greatest needs, and what Gather reads."""
+    greatest = int(numbers.max(initial=0))
+    kind = np.uint8 if greatest < 2**8 else np.uint16 if greatest < 2**16 else np.int32
+    held = added.constant(f"{name}.held", numbers.astype(kind))
+    return held if kind == np.int32 else added.node("Cast", [held], name, to=TensorProto.INT32)
