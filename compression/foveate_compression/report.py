@@ -21,8 +21,8 @@ def write(made: Made, took: Latency | None, path: Path) -> None:
         ("score", str(made.whole), str(made.small)),
         (
             "file",
-            f"{made.sizes[0] / 1e6:.3f} MB",
-            f"{made.sizes[1] / 1e6:.3f} MB ({made.sizes[0] / made.sizes[1]:.1f}x)",
+            f"{before / 1e6:.3f} MB",
+            f"{after / 1e6:.3f} MB ({before / after:.1f}x)",
         ),
         ("bits a weight", "32", f"{made.bits:.2f} ({32 / made.bits:.1f}x, packed)"),
         ("layers in integers", "0", f"{made.integer_layers} of {len(work.network.layers)}"),

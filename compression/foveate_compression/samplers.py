@@ -132,7 +132,9 @@ def _frames(path: Path, stream: str, count: int) -> Iterator[NDArray[np.uint8]]:
         chosen = set(np.linspace(0, found.messages - 1, min(count, found.messages)).astype(int).tolist())
         for i, raw in enumerate(log.raw(found.topic)):
             if i in chosen:
-                yield np.asarray(coder.decode(raw.data).image, np.uint8)
+                frame = coder.decode(raw.data)
+                assert isinstance(frame, Frame)
+                yield np.asarray(frame.image, np.uint8)
 
 
 def _stacked(

@@ -148,7 +148,7 @@ def _powers(exact: str, read: str, level: Powers, added: Added) -> None:
 
 def _sorted(nodes: list[onnx.NodeProto], model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Every node behind those that make what it reads; otherwise in the given order."""
-    made = {item.name for item in (*model.graph.initializer, *model.graph.input)} | {""}
+    made = {item.name for item in model.graph.initializer} | {item.name for item in model.graph.input} | {""}
     found: list[onnx.NodeProto] = []
     waiting = list(nodes)
     while waiting:

@@ -14,7 +14,8 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 
 from foveate.errors import ModelError, NotSupported
-from foveate_drivers.backends.torch_operators import OPERATORS, Operator, Unsupported
+from foveate_drivers.backends.torch_arguments import Operator, Unsupported
+from foveate_drivers.backends.torch_operators import OPERATORS
 
 Altered = Callable[[Tensor], Tensor]
 

@@ -8,56 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from foveate_drivers.backends import torch_moves as moves
+from foveate_drivers.backends.torch_arguments import (
+    Attributes,
+    Given,
+    Operator,
+    Unsupported,
+    ints,
+    listed,
+    present,
+    second,
+)
 from foveate_drivers.backends.torch_resize import resized
-
-Attributes = dict[str, Any]
-Given = Sequence[Tensor | None]
-Operator = Callable[[Given, Attributes], Tensor | tuple[Tensor, ...]]
-
-_TYPES = {
-    1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64, 9: torch.bool,
-    10: torch.float16, 11: torch.float64, 16: torch.bfloat16,
-}  # fmt: skip
-
-
-class Unsupported(Exception):
-    """What of an operator is not there."""
-
-
-def _ints(value: Tensor | Sequence[int] | int | None) -> list[int] | None:
-    if value is None:
-        return None
-    if isinstance(value, Tensor):
-        return [int(each) for each in value.reshape(-1).tolist()]
-    return [int(value)] if isinstance(value, int) else [int(each) for each in value]
-
-
-def _list(value: Tensor | Sequence[int] | int | None) -> list[int]:
-    found = _ints(value)
-    if found is None:
-        raise Unsupported("a missing input")
-    return found
-
-
-def _second(given: Given, attributes: Attributes, name: str, index: int = 1) -> list[int] | None:
-    """An argument that newer opsets have as an input and older ones as an attribute."""
-    if len(given) > index and given[index] is not None:
-        return _ints(given[index])
-    return _ints(attributes.get(name))
-
-
-def _all(given: Given) -> list[Tensor]:
-    return [each for each in given if each is not None]
 
 
 def _of(function: Callable[..., Tensor]) -> Operator:
-    return lambda given, attributes: function(*_all(given))
+    return lambda given, attributes: function(*present(given))
 
 
 def _padding(attributes: Attributes, sizes: Sequence[int], kernel: Sequence[int]) -> list[tuple[int, int]]:
@@ -139,7 +110,7 @@ def _pool(kind: str, given: Given, attributes: Attributes) -> Tensor:
 
 
 def _batch_norm(given: Given, attributes: Attributes) -> Tensor:
-    x, scale, bias, mean, variance = _all(given)
+    x, scale, bias, mean, variance = present(given)
     return functional.batch_norm(x, mean, variance, scale, bias, False, 0.0, attributes.get("epsilon", 1e-5))
 
 
@@ -151,12 +122,12 @@ def _layer_norm(given: Given, attributes: Attributes) -> Tensor:
 
 
 def _instance_norm(given: Given, attributes: Attributes) -> Tensor:
-    x, scale, bias = _all(given)
+    x, scale, bias = present(given)
     return functional.instance_norm(x, None, None, scale, bias, eps=attributes.get("epsilon", 1e-5))
 
 
 def _group_norm(given: Given, attributes: Attributes) -> Tensor:
-    x, scale, bias = _all(given)
+    x, scale, bias = present(given)
     return functional.group_norm(x, attributes["num_groups"], scale, bias, attributes.get("epsilon", 1e-5))
 
 
@@ -179,13 +150,13 @@ def _clip(given: Given, attributes: Attributes) -> Tensor:
 
 def _gelu(given: Given, attributes: Attributes) -> Tensor:
     approximate = attributes.get("approximate", "none")
-    return functional.gelu(_all(given)[0], approximate=approximate)
+    return functional.gelu(present(given)[0], approximate=approximate)
 
 
 def _reduced(function: Callable[..., Tensor], given: Given, attributes: Attributes) -> Tensor:
     x = given[0]
     assert x is not None
-    axes = _second(given, attributes, "axes")
+    axes = second(given, attributes, "axes")
     if not axes and attributes.get("noop_with_empty_axes", 0):
         return x
     return function(x, axes or list(range(x.ndim)), bool(attributes.get("keepdims", 1)))
@@ -195,98 +166,6 @@ def _argued(function: Callable[..., Tensor], given: Given, attributes: Attribute
     x = given[0]
     assert x is not None
     return function(x, attributes.get("axis", 0), bool(attributes.get("keepdims", 1)))
-
-
-def _reshape(given: Given, attributes: Attributes) -> Tensor:
-    x, shape = _all(given)
-    wanted = _list(shape)
-    if not attributes.get("allowzero", 0):
-        wanted = [x.shape[i] if side == 0 else side for i, side in enumerate(wanted)]
-    return x.reshape(wanted)
-
-
-def _flatten(given: Given, attributes: Attributes) -> Tensor:
-    x = _all(given)[0]
-    axis = attributes.get("axis", 1)
-    axis += x.ndim if axis < 0 else 0
-    return x.reshape(int(torch.tensor(x.shape[:axis]).prod()), -1)
-
-
-def _transpose(given: Given, attributes: Attributes) -> Tensor:
-    x = _all(given)[0]
-    return x.permute(attributes.get("perm", list(range(x.ndim))[::-1]))
-
-
-def _squeeze(given: Given, attributes: Attributes) -> Tensor:
-    x = _all(given)[0]
-    axes = _second(given, attributes, "axes")
-    return x.squeeze(tuple(axes)) if axes is not None else x.squeeze()
-
-
-def _unsqueeze(given: Given, attributes: Attributes) -> Tensor:
-    x = _all(given)[0]
-    axes = _second(given, attributes, "axes") or []
-    for axis in sorted(axis % (x.ndim + len(axes)) for axis in axes):
-        x = x.unsqueeze(axis)
-    return x
-
-
-def _slice(given: Given, attributes: Attributes) -> Tensor:
-    x = given[0]
-    assert x is not None
-    starts, ends = _second(given, attributes, "starts") or [], _second(given, attributes, "ends", 2) or []
-    axes = _second(given, attributes, "axes", 3) or list(range(len(starts)))
-    steps = _second(given, attributes, "steps", 4) or [1] * len(starts)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        first, last, by = slice(start, end, step).indices(x.shape[axis])
-        if by > 0:
-            chosen: Tensor = torch.arange(first, max(last, first), by)
-        else:
-            chosen = torch.arange(first, min(last, first), by)
-        x = x.narrow(axis, first, max(last - first, 0)) if by == 1 else x.index_select(axis, chosen.to(x.device))
-    return x
-
-
-def _split(given: Given, attributes: Attributes) -> tuple[Tensor, ...]:
-    x = given[0]
-    assert x is not None
-    axis = attributes.get("axis", 0)
-    sizes = _second(given, attributes, "split")
-    if sizes is None:
-        parts = attributes.get("num_outputs", attributes["outputs"])
-        sizes = [-(-x.shape[axis] // parts)] * (parts - 1)
-        sizes.append(x.shape[axis] - sum(sizes))
-    return tuple(x.split(sizes, axis))
-
-
-def _gather(given: Given, attributes: Attributes) -> Tensor:
-    x, indices = _all(given)
-    axis = attributes.get("axis", 0) % x.ndim
-    flat = indices.reshape(-1).long()
-    flat = torch.where(flat < 0, flat + x.shape[axis], flat)
-    taken = x.index_select(axis, flat)
-    return taken.reshape(x.shape[:axis] + indices.shape + x.shape[axis + 1 :])
-
-
-def _pad(given: Given, attributes: Attributes) -> Tensor:
-    x = given[0]
-    assert x is not None
-    pads = _second(given, attributes, "pads") or []
-    axes = _ints(given[3]) if len(given) > 3 else None
-    of_axis = dict.fromkeys(range(x.ndim), (0, 0))
-    count = len(pads) // 2
-    for i, axis in enumerate(axes if axes is not None else range(count)):
-        of_axis[axis % x.ndim] = (pads[i], pads[count + i])
-    flat = [side for axis in reversed(range(x.ndim)) for side in of_axis[axis]]
-    mode = attributes.get("mode", "constant")
-    while flat[-2:] == [0, 0]:
-        flat = flat[:-2]
-    if mode == "constant":
-        value = given[2].item() if len(given) > 2 and given[2] is not None else attributes.get("value", 0.0)
-        return functional.pad(x, flat, value=value)
-    if mode not in ("reflect", "edge"):
-        raise Unsupported(f"mode {mode}")
-    return functional.pad(x, flat, mode={"reflect": "reflect", "edge": "replicate"}[mode])
 
 
 def _resize(given: Given, attributes: Attributes) -> Tensor:
@@ -300,59 +179,24 @@ def _resize(given: Given, attributes: Attributes) -> Tensor:
     try:
         return resized(
             x, scales.tolist() if scales is not None and scales.numel() else None,
-            _ints(sizes) if sizes is not None and sizes.numel() else None, attributes,
+            ints(sizes) if sizes is not None and sizes.numel() else None, attributes,
         )  # fmt: skip
     except ValueError as error:
         raise Unsupported(str(error)) from None
 
 
-def _cast(given: Given, attributes: Attributes) -> Tensor:
-    if attributes["to"] not in _TYPES:
-        raise Unsupported(f"type {attributes['to']}")
-    return _all(given)[0].to(_TYPES[attributes["to"]])
-
-
-def _constant_of_shape(given: Given, attributes: Attributes) -> Tensor:
-    value = attributes.get("value", torch.zeros(1))
-    return torch.full(_list(given[0]), value.reshape(-1)[0].item(), dtype=value.dtype)
-
-
-def _shape(given: Given, attributes: Attributes) -> Tensor:
-    x = _all(given)[0]
-    return torch.tensor(list(x.shape)[attributes.get("start", 0) : attributes.get("end")], dtype=torch.int64)
-
-
-def _expand(given: Given, attributes: Attributes) -> Tensor:
-    x, shape = _all(given)
-    return x.expand(torch.broadcast_shapes(x.shape, tuple(_list(shape))))
-
-
 def _div(given: Given, attributes: Attributes) -> Tensor:
-    a, b = _all(given)
+    a, b = present(given)
     return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
 
 
 def _prelu(given: Given, attributes: Attributes) -> Tensor:
-    x, slope = _all(given)
+    x, slope = present(given)
     return torch.where(x < 0, x * slope, x)
 
 
 def _hard_sigmoid(given: Given, attributes: Attributes) -> Tensor:
-    return (attributes.get("alpha", 0.2) * _all(given)[0] + attributes.get("beta", 0.5)).clamp(0, 1)
-
-
-def _range(given: Given, attributes: Attributes) -> Tensor:
-    start, limit, step = _all(given)
-    return torch.arange(start.item(), limit.item(), step.item(), dtype=start.dtype)
-
-
-def _depth_to_space(given: Given, attributes: Attributes) -> Tensor:
-    x, side = _all(given)[0], attributes["blocksize"]
-    if attributes.get("mode", "DCR") == "CRD":
-        return functional.pixel_shuffle(x, side)
-    batch, channels, height, width = x.shape
-    x = x.reshape(batch, side, side, channels // side**2, height, width).permute(0, 3, 4, 1, 5, 2)
-    return x.reshape(batch, channels // side**2, height * side, width * side)
+    return (attributes.get("alpha", 0.2) * present(given)[0] + attributes.get("beta", 0.5)).clamp(0, 1)
 
 
 def _along(parameter: Tensor, x: Tensor, axis: int) -> Tensor:
@@ -383,7 +227,7 @@ def _dequantize(given: Given, attributes: Attributes) -> Tensor:
 
 
 def _dynamic_quantize(given: Given, attributes: Attributes) -> tuple[Tensor, ...]:
-    x = _all(given)[0]
+    x = present(given)[0]
     low, high = x.min().clamp(max=0), x.max().clamp(min=0)
     scale = (high - low) / 255
     zero = torch.round(-low / scale).clamp(0, 255)
@@ -402,12 +246,12 @@ def _matmul_integer(given: Given, attributes: Attributes) -> Tensor:
 
 
 def _where(given: Given, attributes: Attributes) -> Tensor:
-    condition, yes, no = _all(given)
+    condition, yes, no = present(given)
     return torch.where(condition, yes, no)
 
 
 def _folded(function: Callable[[Tensor, Tensor], Tensor], given: Given, attributes: Attributes) -> Tensor:
-    first, *rest = _all(given)
+    first, *rest = present(given)
     for each in rest:
         first = function(first, each)
     return first
@@ -430,26 +274,27 @@ OPERATORS: dict[str, Operator] = {
     "Div": _div, "Max": partial(_folded, torch.maximum), "Min": partial(_folded, torch.minimum),
     "Sum": partial(_folded, torch.add), "Where": _where,
     "Clip": _clip, "Gelu": _gelu, "PRelu": _prelu, "HardSigmoid": _hard_sigmoid,
-    "LeakyRelu": lambda given, a: functional.leaky_relu(_all(given)[0], a.get("alpha", 0.01)),
-    "Elu": lambda given, a: functional.elu(_all(given)[0], a.get("alpha", 1.0)),
+    "LeakyRelu": lambda given, a: functional.leaky_relu(present(given)[0], a.get("alpha", 0.01)),
+    "Elu": lambda given, a: functional.elu(present(given)[0], a.get("alpha", 1.0)),
     "Softmax": partial(_softmax, torch.softmax), "LogSoftmax": partial(_softmax, torch.log_softmax),
     "Conv": _conv, "ConvTranspose": _conv_transpose, "Gemm": _gemm,
     "MaxPool": partial(_pool, "max"), "AveragePool": partial(_pool, "average"),
-    "GlobalAveragePool": lambda given, a: _all(given)[0].mean(tuple(range(2, _all(given)[0].ndim)), keepdim=True),
-    "GlobalMaxPool": lambda given, a: _all(given)[0].amax(tuple(range(2, _all(given)[0].ndim)), keepdim=True),
+    "GlobalAveragePool": lambda given, a: present(given)[0].mean(tuple(range(2, present(given)[0].ndim)), keepdim=True),
+    "GlobalMaxPool": lambda given, a: present(given)[0].amax(tuple(range(2, present(given)[0].ndim)), keepdim=True),
     "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm, "InstanceNormalization": _instance_norm,
     "GroupNormalization": _group_norm,
     "ReduceMean": partial(_reduced, torch.mean), "ReduceSum": partial(_reduced, torch.sum),
     "ReduceMax": partial(_reduced, torch.amax), "ReduceMin": partial(_reduced, torch.amin),
     "ReduceL2": partial(_reduced, _l2),
     "ArgMax": partial(_argued, torch.argmax), "ArgMin": partial(_argued, torch.argmin),
-    "Reshape": _reshape, "Flatten": _flatten, "Transpose": _transpose, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
-    "Slice": _slice, "Split": _split, "Gather": _gather, "Expand": _expand, "Pad": _pad, "Resize": _resize,
-    "Upsample": _resize, "Shape": _shape, "ConstantOfShape": _constant_of_shape, "Cast": _cast, "Range": _range,
-    "Concat": lambda given, a: torch.cat(_all(given), a["axis"]),
-    "Tile": lambda given, a: _all(given)[0].repeat(_list(given[1])),
-    "DepthToSpace": _depth_to_space,
-    "Dropout": lambda given, a: _all(given)[0],
+    "Reshape": moves.reshape, "Flatten": moves.flatten, "Transpose": moves.transpose, "Squeeze": moves.squeeze,
+    "Unsqueeze": moves.unsqueeze, "Slice": moves.sliced, "Split": moves.split, "Gather": moves.gather,
+    "Expand": moves.expand, "Pad": moves.pad, "Shape": moves.shape, "ConstantOfShape": moves.constant_of_shape,
+    "Cast": moves.cast, "Range": moves.ranged, "DepthToSpace": moves.depth_to_space,
+    "Resize": _resize, "Upsample": _resize,
+    "Concat": lambda given, a: torch.cat(present(given), a["axis"]),
+    "Tile": lambda given, a: present(given)[0].repeat(listed(given[1])),
+    "Dropout": lambda given, a: present(given)[0],
     "Constant": lambda given, a: a["value"],
     "QuantizeLinear": _quantize, "DequantizeLinear": _dequantize, "DynamicQuantizeLinear": _dynamic_quantize,
     "MatMulInteger": _matmul_integer,
