@@ -14,10 +14,12 @@ from foveate.errors import Fault, GraphError
 from foveate.yaml_source import Item, read_file, read_text
 from foveate_compression.methods.fcpts import Fcpts
 from foveate_compression.methods.method import Method
+from foveate_compression.methods.mixed import Mixed
 from foveate_compression.methods.mvq import Mvq
 from foveate_compression.methods.outlier_suppression import OutlierSuppression
 from foveate_compression.methods.plain import Plain
 from foveate_compression.methods.ptq4sam import Ptq4Sam
+from foveate_compression.methods.recalibrate import Recalibrate
 from foveate_compression.methods.reconstruct import Reconstruct
 from foveate_compression.methods.repquant import RepQuant
 from foveate_compression.methods.vq4all import Vq4All
@@ -26,6 +28,7 @@ from foveate_compression.methods.vq4dit import Vq4Dit
 METHODS: dict[str, type[Method]] = {
     "plain": Plain, "mvq": Mvq, "vq4all": Vq4All, "vq4dit": Vq4Dit, "repquant": RepQuant,
     "outlier_suppression": OutlierSuppression, "fcpts": Fcpts, "ptq4sam": Ptq4Sam, "reconstruct": Reconstruct,
+    "recalibrate": Recalibrate, "mixed": Mixed,
 }  # fmt: skip
 
 
