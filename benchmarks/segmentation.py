@@ -60,7 +60,7 @@ def recipe_of(name: str, kind: str, seed: int = 0) -> Recipe:
     """What a network is made from."""
     recipe = VARIANTS[name]
     slices = replace(recipe.slices, duration_ms=1000 / 24) if kind == "davis" else recipe.slices  # one a frame
-    learning = replace(recipe.learning, seed=seed, steps=recipe.learning.steps // (1 if kind == "street" else 2))
+    learning = replace(recipe.learning, seed=seed, steps=recipe.learning.steps // (1 if kind == "street" else 3))
     return replace(recipe, data=KINDS[kind], slices=slices, learning=learning)
 
 

@@ -86,8 +86,10 @@ def _outputs(models: list[Path], output: Path) -> list[Path]:
         if output.resolve() == models[0].resolve():
             raise NotFound(str(output), "write", "that is the network itself; choose another name")
         return [output]
-    output.mkdir(parents=True, exist_ok=True)
-    return [output / f"{path.stem}.small.onnx" for path in models]
+    outputs = [output / f"{path.stem}.small.onnx" for path in models]
+    if len(set(outputs)) < len(outputs):
+        raise NotFound(str(output), "write", "two networks have the same name; rename one")
+    return outputs
 
 
 def _samples(network: Network, source: str | None, recipe: Recipe, count: int) -> Labelled:

@@ -54,24 +54,33 @@ def compress(
     """
     works = [Work(network, given.samples) for network, given in zip(networks, samples, strict=True)]
     said = _said(networks, samples, recipe)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{i}.pt" for i in range(len(works))]
     done = min(kept.taken_up(work, path, said) for work, path in zip(works, paths, strict=True))
-    for number, (name, method) in enumerate(recipe.steps[done:], done + 1):
-        torch.manual_seed(recipe.calibration.seed)
-        if isinstance(method, Vq4All):
-            method.apply_to(works, progress)
-        else:
-            for work in works:
-                method.apply(work, progress)
-        for work, path in zip(works, paths, strict=True):
-            kept.keep(work, path, said, number)
-        progress(f"step {number} ({name})", number, len(recipe.steps))
-    made = [written(work, path, recipe, test) for work, path, test in zip(works, outputs, tests, strict=True)]
-    for path in paths:
-        path.unlink()
-    folder.rmdir()
+    try:
+        for number, (name, method) in enumerate(recipe.steps[done:], done + 1):
+            torch.manual_seed(recipe.calibration.seed)
+            if isinstance(method, Vq4All):
+                method.apply_to(works, progress)
+            else:
+                for work in works:
+                    method.apply(work, progress)
+            folder.mkdir(parents=True, exist_ok=True)
+            for work, path in zip(works, paths, strict=True):
+                kept.keep(work, path, said, number)
+            progress(f"step {number} ({name})", number, len(recipe.steps))
+        made = [written(work, path, recipe, test) for work, path, test in zip(works, outputs, tests, strict=True)]
+    except ModelError:
+        _forget(folder, paths)  # the same again would fail alike
+        raise
+    _forget(folder, paths)
     return made
+
+
+def _forget(folder: Path, paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+    if folder.exists() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _said(networks: Sequence[Network], samples: Sequence[Labelled], recipe: Recipe) -> str:
@@ -97,7 +106,7 @@ def written(work: Work, path: Path, recipe: Recipe, test: Labelled) -> Made:
     with tempfile.TemporaryDirectory(dir=path.parent) as place:
         fresh = Path(place) / path.name
         onnx.save(model, str(fresh))
-        count = assert_fused(fresh, len(integer) if recipe.export.fused else 0)
+        count = assert_fused(fresh, len(integer) if recipe.export.fused else 0, profile.signed_activations)
         likeness = _like(work, fresh, test)
         whole, small = (score(work, test.samples, test.labels, whole=each) for each in (True, False))
         golden = _run(fresh, first)[0]
@@ -117,7 +126,10 @@ def written(work: Work, path: Path, recipe: Recipe, test: Labelled) -> Made:
 
 
 def _kernel(work: Work, layer: Layer) -> bool:
-    """Whether a layer's result has levels too (a convolution without them has no integer kernel)."""
+    """Whether a layer's result has levels too (a convolution without them has no integer kernel; a transposed one has
+    none at all)."""
+    if layer.kind == "ConvTranspose":
+        return False
     if layer.kind in ("Gemm", "MatMul"):
         return True
     readers = work.network.graph.readers().get(layer.output, [])

@@ -20,11 +20,13 @@ from foveate_compression.work import Gain, Work
 
 def keep(work: Work, path: Path, said: str, steps: int) -> None:
     """Write what `steps` steps of the recipe `said` have made."""
+    first: dict[int, str] = {}  # of each level, which two tensors may share
+    same = {name: first.setdefault(id(level), name) for name, level in work.levels.items()}
     state = {
         "said": said, "steps": steps, "biased": list(work.network.biased),
         "constants": {name: value.detach() for name, value in work.constants.items()},
         "forms": {name: _of_form(form) for name, form in work.forms.items()},
-        "levels": {name: _of_level(level) for name, level in work.levels.items()},
+        "levels": {name: _of_level(work.levels[name]) for name in first.values()}, "same": same,
         "gains": [dataclasses.asdict(gain) for gain in work.gains],
     }  # fmt: skip
     fresh = path.with_suffix(".new")
@@ -46,7 +48,8 @@ def taken_up(work: Work, path: Path, said: str) -> int:
         of_weight = {layer.weight: layer for layer in work.network.layers}
         work.constants |= state["constants"]
         work.forms |= {name: _form(of_weight[name], work, kept) for name, kept in state["forms"].items()}
-        work.levels |= {name: _level(kept) for name, kept in state["levels"].items()}
+        levels = {name: _level(kept) for name, kept in state["levels"].items()}
+        work.levels |= {name: levels[other] for name, other in state["same"].items()}
         work.gains += [Gain(**gain) for gain in state["gains"]]
         return int(state["steps"])
     except Exception as error:  # torch raises whatever a broken file leads it to

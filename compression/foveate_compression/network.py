@@ -49,7 +49,7 @@ class Network:
     """`graph` is whole and in floating point; `model` is the ONNX it came from, for any batch size where it can be."""
 
     def __init__(self, model: onnx.ModelProto, who: str) -> None:
-        """Raises ModelError, NotSupported; each names `who` and the node."""
+        """Raises ModelError that names `who` and the node."""
         self.who = who
         self.model = preparation.prepared(model, who)
         self.graph = TorchGraph(self.model, who)
@@ -61,7 +61,7 @@ class Network:
 
     @classmethod
     def load(cls, path: Path) -> Network:
-        """Raises ModelError, NotSupported."""
+        """Raises ModelError."""
         try:
             model = onnx.load(str(path))
         except Exception as error:  # protobuf raises whatever a broken file leads it to

@@ -41,7 +41,8 @@ def of_channels(rows: Tensor, spec: Spec, method: Method = "minmax") -> Range:
     """(low, high) of every row of a matrix: (channels,) each."""
     flat = rows.detach().reshape(len(rows), -1).float()
     if method == "error":
-        return _least_error(flat, spec)
+        low, high = _least_error(flat, spec)
+        return low.reshape(-1), high.reshape(-1)
     return flat.amin(1), flat.amax(1)
 
 

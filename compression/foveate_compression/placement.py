@@ -16,8 +16,10 @@ from foveate_compression.spec import Spec
 from foveate_compression.work import Work
 from foveate_drivers.backends.torch_graph import Step
 
-_JOINING = ("Add", "Concat", "GlobalAveragePool", "AveragePool")  # have integer kernels for what they give
-_PASSING = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")  # give the levels they are given
+# What has integer kernels for what it gives, and what gives the levels that it is given.
+_JOINING = ("Add", "Concat", "GlobalAveragePool", "AveragePool", "Mul", "Sigmoid", "LeakyRelu")
+_PASSING = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Split", "Slice", "Gather",
+            "DepthToSpace", "Resize")  # fmt: skip
 _AT_ONCE = ("Relu", "Clip")  # taken into the kernel before them
 _KEPT = 2**14  # values of a batch that ranges are found from
 
@@ -46,15 +48,15 @@ def quantized_tensors(work: Work, layers: Iterable[Layer]) -> tuple[list[str], d
     same: dict[str, str] = {}
     for step in graph.steps:
         data = [name for name in step.inputs if name and name not in graph.constants]
-        output = step.outputs[0]
-        if output in graph.outputs or output in same or not data or set(data) - own.keys() - same.keys():
+        if not data or set(data) - own.keys() - same.keys() or step.attributes.get("mode", "nearest") != "nearest":
             continue
-        if step.kind in _JOINING:
-            own[_activated(output, readers)] = None
-            own = {name: None for name in own if name not in graph.outputs}
-        elif step.kind in _PASSING:
-            own.pop(output, None)
-            same[output] = same.get(data[0], data[0])
+        for output in set(step.outputs) - set(graph.outputs) - same.keys():
+            if step.kind in _JOINING:
+                own[_activated(output, readers)] = None
+            elif step.kind in _PASSING:
+                own.pop(output, None)
+                same[output] = same.get(data[0], data[0])
+    own = {name: None for name in own if name not in graph.outputs}
     return list(own), same
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from foveate.errors import ModelError
 from foveate_drivers.backends.torch_graph import TorchGraph
 
+_LEAST_OPSET, _OPSET = 13, 17
 _SAME = 1e-3  # of the largest output: how far a prepared network may be from the file's
 
 
@@ -32,14 +33,15 @@ def exported(module: nn.Module, sample: Tensor) -> onnx.ModelProto:
 
 
 def prepared(model: onnx.ModelProto, who: str) -> onnx.ModelProto:
-    """A copy that gives the same. Raises ModelError, NotSupported."""
+    """A copy that gives the same. Raises ModelError."""
     given = copy.deepcopy(model)
     _without_constant_inputs(given)
     original = TorchGraph(given, who)
     sample = {name: _sample(original.shapes[name], name, who) for name in original.inputs}
     wanted = original.run(sample)
-    made = _folded(given, who, sample)
+    made = _folded(_of_opset(given, who), who, sample)
     _named(made)
+    _factors_taken_in(made)
     _norms_taken_in(made)
     _unshared(made)
     _pruned(made)
@@ -52,6 +54,18 @@ def _sample(shape: tuple[int | None, ...], name: str, who: str) -> Tensor:
     sides = [side if side is not None else (1 if i == 0 else 64) for i, side in enumerate(shape)]
     rng = np.random.default_rng(0)
     return torch.from_numpy(rng.random(sides, dtype=np.float32))
+
+
+def _of_opset(model: onnx.ModelProto, who: str) -> onnx.ModelProto:
+    """Of an opset in which weights can have a scale for each channel."""
+    opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), _OPSET)
+    if opset >= _LEAST_OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, _OPSET)
+    except Exception as error:  # the converter raises whatever an operator leads it to
+        text = " ".join(str(error).split())[:200]
+        raise ModelError(who, f"bring it from opset {opset} to {_OPSET}", text or type(error).__name__) from None
 
 
 def _without_constant_inputs(model: onnx.ModelProto) -> None:
@@ -98,6 +112,22 @@ def _named(model: onnx.ModelProto) -> None:
         taken.add(node.name)
 
 
+def _factors_taken_in(model: onnx.ModelProto) -> None:
+    """A Gemm multiplies its constant weight and bias by nothing: what changes a layer need not know of factors."""
+    constants = _initialisers(model)
+    for node in model.graph.node:
+        for i, name in ((1, "alpha"), (2, "beta")):
+            factor = _attribute(node, name, 1.0) if node.op_type == "Gemm" else 1.0
+            if factor == 1.0 or i >= len(node.input) or node.input[i] not in constants:
+                continue
+            value = numpy_helper.to_array(constants[node.input[i]]) * np.float32(factor)
+            node.input[i] = f"{node.name}.{name}"
+            model.graph.initializer.append(numpy_helper.from_array(value, node.input[i]))
+            kept = [item for item in node.attribute if item.name != name]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+
+
 def _norms_taken_in(model: onnx.ModelProto) -> None:
     """Batch norms directly behind a convolution or product whose result nothing else reads."""
     constants = {name: numpy_helper.to_array(item) for name, item in _initialisers(model).items()}
@@ -112,7 +142,8 @@ def _norms_taken_in(model: onnx.ModelProto) -> None:
         if layer is None or layer.op_type not in ("Conv", "ConvTranspose", "Gemm") or norm.input[0] in outputs:
             continue
         weight = constants.get(layer.input[1])
-        if weight is None or count[norm.input[0]] > 1 or count[layer.input[1]] > 1:
+        given = [name for name in layer.input[2:] if name]
+        if weight is None or count[norm.input[0]] > 1 or count[layer.input[1]] > 1 or set(given) - constants.keys():
             continue
         if layer.op_type == "ConvTranspose" and _attribute(layer, "group", 1) != 1:
             continue

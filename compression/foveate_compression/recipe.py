@@ -104,7 +104,7 @@ def _steps(document: Item, faults: list[Fault]) -> list[tuple[str, Method]]:
         name = step.value.get("method") if isinstance(step.value, dict) else None
         if name is None:
             faults.append(step.fault(f"a step is a mapping with 'method', one of {', '.join(sorted(METHODS))}"))
-        elif name.value not in METHODS:
+        elif not isinstance(name.value, str) or name.value not in METHODS:
             text = f"unknown method {name.shown}{did_you_mean(str(name.value), METHODS)}; there are "
             faults.append(name.fault(text + ", ".join(sorted(METHODS))))
         else:

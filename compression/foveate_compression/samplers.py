@@ -69,7 +69,7 @@ def _arrays(path: Path, shapes: dict[str, tuple[int | None, ...]], count: int, s
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, BadZipFile) as error:
+    except (OSError, ValueError, TypeError, AttributeError, BadZipFile) as error:  # a single array is no context
         why = "no such file" if isinstance(error, FileNotFoundError) else "not an .npz of arrays"
         raise NotFound(str(path), "read samples", why) from None
     if len(shapes) == 1 and "image" in arrays:
@@ -85,10 +85,15 @@ def _arrays(path: Path, shapes: dict[str, tuple[int | None, ...]], count: int, s
         if not fits or not len(value):
             wanted = " x ".join("N" if side is None else str(side) for side in (None, *shape[1:]))
             raise NotFound(str(path), f"use '{name}'", f"it is {value.shape}, the network takes {wanted}")
+        if value.dtype.kind not in "biuf":
+            raise NotFound(str(path), f"use '{name}'", f"it holds {value.dtype}, not numbers")
         samples[name] = value
     size = min(len(value) for value in samples.values())
     chosen = np.sort(np.random.default_rng(seed).permutation(size)[:count])
-    labels = torch.from_numpy(arrays["label"][chosen]).long() if "label" in arrays else None
+    label = arrays.get("label")
+    if label is not None and (label.shape != (size,) or label.dtype.kind not in "biuf"):
+        raise NotFound(str(path), "use 'label'", f"it is {label.dtype} {label.shape}, a number for each of {size} needed")
+    labels = None if label is None else torch.from_numpy(label[chosen]).long()
     return Labelled({name: torch.from_numpy(value[chosen]).float() for name, value in samples.items()}, labels)
 
 

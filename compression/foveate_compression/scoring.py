@@ -22,9 +22,8 @@ class Score:
 
 
 def score(work: Work, samples: Samples, labels: Tensor | None, *, whole: bool = False) -> Score:
-    """Top-1 accuracy of classifiers with labels; the share of equal classes where the first output has a class axis
-    (N x C ...), which is what detectors' and segmenters' maps are judged by without labels; for one channel, 1 less the
-    relative error."""
+    """Top-1 accuracy of classifiers with labels; without, the share of equal classes where the first output is classes
+    (N x C) or a map of them (N x C x H x W); of anything else 1 less the relative error."""
     found = next(iter(work.outputs(samples, whole=whole).values()))
     if labels is not None and found.ndim == 2:
         return Score("accuracy", float((found.argmax(1) == labels).float().mean()))
@@ -34,7 +33,7 @@ def score(work: Work, samples: Samples, labels: Tensor | None, *, whole: bool = 
 
 def agreement(found: Tensor, reference: Tensor) -> Score:
     """How like two outputs are."""
-    if found.ndim >= 2 and found.shape[1] > 1:
+    if found.ndim in (2, 4) and found.shape[1] > 1:
         return Score("same class", float((found.argmax(1) == reference.argmax(1)).float().mean()))
     error = (found - reference).square().mean().sqrt() / reference.square().mean().sqrt().clamp(min=1e-12)
     return Score("likeness", max(0.0, 1.0 - float(error)))

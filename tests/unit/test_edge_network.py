@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from foveate.errors import FoveateError, ModelError
+from foveate_drivers.backends.manifest import Manifest
 from foveate_drivers.world import room_paint
 from foveate_drivers.world.room import Sight
-from foveate_nodes.models.manifest import Manifest
 from foveate_nodes.odometry import training_views as edges
 from foveate_nodes.odometry.network_edges import NetworkEdges, thinned
 from foveate_nodes.odometry.odometry import Odometry

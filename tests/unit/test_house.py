@@ -61,13 +61,14 @@ def test_the_core_imports_few_third_parties() -> None:
 
 
 def test_nodes_see_drivers_through_their_interfaces() -> None:
-    """Only what makes training data may render the simulated world."""
+    """Only what makes training data may render the simulated world; models come by `backends/loading`."""
+    faces = ("foveate_drivers.backends.loading", "foveate_drivers.backends.manifest")
     for path in sources("foveate_nodes"):
         if path.name == "training_views.py":
             continue
         for name in imports(path):
             if name.startswith("foveate_drivers"):
-                assert name.endswith(".base"), f"{path} imports {name}"
+                assert name.endswith(".base") or name in faces, f"{path} imports {name}"
 
 
 def test_sizes_stay_small() -> None:

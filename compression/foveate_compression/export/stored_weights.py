@@ -22,12 +22,20 @@ class Added:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initialisers: list[onnx.TensorProto] = field(default_factory=list)
     replaced: set[str] = field(default_factory=set)
+    books: dict[tuple[tuple[int, ...], bytes], str] = field(default_factory=dict)  # names of codebooks
 
     def constant(self, name: str, value: NDArray[Any], instead: str = "") -> str:
         """An initialiser; `instead` of another."""
         self.initialisers.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), name))
         self.replaced |= {instead} - {""}
         return name
+
+    def codebook(self, name: str, book: NDArray[np.int8]) -> str:
+        """An initialiser, one for all layers that share it."""
+        key = (book.shape, book.tobytes())
+        if key not in self.books:
+            self.books[key] = self.constant(name, book)
+        return self.books[key]
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """A node, named for its output."""
@@ -70,7 +78,7 @@ def _coded(layer: Layer, stored: Stored, added: Added) -> str:
     """Codewords by their numbers, masked, in the weight's layout."""
     name, cut = layer.weight, stored.cut
     assert stored.codebook is not None and stored.codes is not None and cut is not None
-    book = added.constant(f"{name}.codebook", stored.codebook)
+    book = added.codebook(f"{name}.codebook", stored.codebook)
     vectors = added.node("Gather", [book, _numbers(f"{name}.codes", stored.codes, added)], f"{name}.vectors", axis=0)
     if stored.mask is not None:
         patterns, numbers = np.unique(stored.mask, axis=0, return_inverse=True)

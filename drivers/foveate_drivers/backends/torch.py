@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,18 @@ from foveate_drivers.backends.base import Arrays, Backend, TensorInfo
 class TorchBackend(Backend):
     """`provider`: cpu (default), cuda, or torch's own name of a device. `threads` holds for all of torch here."""
 
+    extra: ClassVar[str] = "train"
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+
     def __init__(self, model: Path, *, provider: str = "", threads: int = 1) -> None:
         try:
             import onnx
             import torch
         except ImportError as error:
-            raise BackendMissing(str(model), error.name or "torch", "train") from None
+            raise BackendMissing(str(model), error.name or "torch", self.extra) from None
         from foveate_drivers.backends.torch_graph import TorchGraph
 
+        self.model = model
         self.provider = provider.lower() or "cpu"
         try:
             self._device = torch.device(self.provider)
@@ -40,7 +45,7 @@ class TorchBackend(Backend):
             for names in (self._graph.inputs, self._graph.outputs)
         )
 
-    def run(self, arrays: Arrays) -> list[NDArray[np.generic]]:
+    def _run(self, arrays: Arrays) -> list[NDArray[np.generic]]:
         import torch
 
         given = {name: torch.from_numpy(np.ascontiguousarray(array)).to(self._device) for name, array in arrays.items()}

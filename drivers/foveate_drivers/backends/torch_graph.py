@@ -13,7 +13,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from foveate.errors import ModelError, NotSupported
+from foveate.errors import ModelError
 from foveate_drivers.backends.torch_arguments import Operator, Unsupported
 from foveate_drivers.backends.torch_operators import OPERATORS
 
@@ -36,7 +36,7 @@ class TorchGraph:
     """`steps` in the order in which they run, `constants` by name, the names of `inputs` and `outputs`."""
 
     def __init__(self, model: onnx.ModelProto, who: str) -> None:
-        """`who`: is named in errors. Raises NotSupported with the operators that are not there."""
+        """`who`: is named in errors. Raises ModelError with the operators that are not there."""
         self.who = who
         graph = model.graph
         self.opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
@@ -60,14 +60,17 @@ class TorchGraph:
             self.steps.append(found)
         if missing:
             named = ", ".join(f"{kind} (of {name})" for kind, name in missing.items())
-            raise NotSupported(who, f"run {named} with torch", "choose another backend")
+            raise ModelError(who, "load", f"torch has no {named}; choose another backend")
+        self._read = {name for step in self.steps for name in step.inputs}
         self._schedules: dict[tuple[frozenset[str], tuple[str, ...]], list[tuple[Step, tuple[str, ...]]]] = {}
 
     @classmethod
     def load(cls, path: Path) -> TorchGraph:
-        """The graph of a file. Raises ModelError, NotSupported."""
+        """The graph of a file. Raises ModelError."""
         try:
             model = onnx.load(str(path))
+            if not model.graph.output:
+                raise ValueError("it has no graph")
         except Exception as error:  # protobuf raises whatever a broken file leads it to
             raise ModelError(str(path), "load", " ".join(str(error).split())[:200] or type(error).__name__) from None
         return cls(model, str(path))
@@ -89,13 +92,17 @@ class TorchGraph:
         for step, done in self._schedule(frozenset(given), wanted):
             try:
                 found = step.operator([values[name] if name else None for name in step.inputs], step.attributes)
+                made = (found,) if isinstance(found, Tensor) else found
+                if lost := {name for name in step.outputs[len(made) :] if name in self._read or name in wanted}:
+                    raise Unsupported(f"the output {', '.join(sorted(lost))}")
             except (Unsupported, RuntimeError, KeyError, IndexError, ValueError, TypeError) as error:
                 text = f"{step.kind} '{step.name}': {' '.join(str(error).split())[:200]}"
                 raise ModelError(self.who, "run with torch", text) from None
-            for name, value in zip(step.outputs, (found,) if isinstance(found, Tensor) else found, strict=False):
-                values[name] = altered[name](value) if name in altered else value
+            for name, value in zip(step.outputs, made, strict=False):
+                if name not in given:
+                    values[name] = altered[name](value) if name in altered else value
             for name in done:
-                del values[name]
+                values.pop(name, None)  # outputs that can be left out are not made
         return {name: values[name] for name in wanted}
 
     def _schedule(self, given: frozenset[str], wanted: tuple[str, ...]) -> list[tuple[Step, tuple[str, ...]]]:

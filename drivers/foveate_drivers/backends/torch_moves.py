@@ -103,6 +103,9 @@ def pad(given: Given, attributes: Attributes) -> Tensor:
         return functional.pad(x, flat, value=value)
     if mode not in ("reflect", "edge"):
         raise Unsupported(f"mode {mode}")
+    if not flat:
+        return x
+    flat += [0] * (2 * (x.ndim - 2) - len(flat))  # torch takes all sides of an image, or of a row, only
     return functional.pad(x, flat, mode={"reflect": "reflect", "edge": "replicate"}[mode])
 
 

@@ -165,6 +165,8 @@ def _reduced(function: Callable[..., Tensor], given: Given, attributes: Attribut
 def _argued(function: Callable[..., Tensor], given: Given, attributes: Attributes) -> Tensor:
     x = given[0]
     assert x is not None
+    if attributes.get("select_last_index", 0):
+        raise Unsupported("select_last_index")
     return function(x, attributes.get("axis", 0), bool(attributes.get("keepdims", 1)))
 
 

@@ -43,7 +43,7 @@ def _matrix(before: int, after: int, scale: float, attributes: dict[str, Any]) -
         matrix[rows, rounded.long().clamp(0, before - 1)] = 1.0
         return matrix
     low = torch.floor(places)
-    share = places - low
+    share = (places - low).double()
     if mode == "linear":
         weights = [1 - share, share]
         first = 0
@@ -62,7 +62,7 @@ def _matrix(before: int, after: int, scale: float, attributes: dict[str, Any]) -
 
 def _places(before: int, after: int, scale: float, mode: str) -> Tensor:
     """Where each new place lies among the old ones."""
-    new = torch.arange(after, dtype=torch.float64)
+    new = torch.arange(after, dtype=torch.float32)  # as onnxruntime has it: where a place is nearly whole, it matters
     if mode == "half_pixel" or (mode == "pytorch_half_pixel" and after > 1):
         return (new + 0.5) / scale - 0.5
     if mode == "pytorch_half_pixel":

@@ -16,7 +16,8 @@ from foveate.errors import ModelError
 from foveate.messages import Boxes, Frame
 from foveate.node import Node, Problem
 from foveate_drivers.backends.base import Backend, TensorInfo
-from foveate_nodes.models.manifest import Manifest
+from foveate_drivers.backends.loading import Loaded, load
+from foveate_drivers.backends.manifest import Manifest
 from foveate_nodes.models.model_check import problems
 
 _STRIDES = (8, 16, 32)
@@ -55,7 +56,7 @@ class Detect(Node):
         self._overlap = overlap
         self._names_file = names
         self._keep = keep
-        self._backend_options = (backend, provider, threads)
+        self._options: dict[str, Any] = {"backend": backend, "provider": provider, "threads": threads}
         self._backend: Backend | None = None
 
     @classmethod
@@ -63,24 +64,18 @@ class Detect(Node):
         yield from problems(lambda: cls(**p)._load(), p["backend"], p["provider"])
 
     def open(self) -> None:
-        manifest = self._load()
-        if manifest is not None:
-            assert self._backend is not None
-            manifest.prove(self._model, self._backend)
+        loaded = self._load()
+        loaded.prove()
+        self._backend = loaded.backend
 
     def close(self) -> None:
         self._backend = None
 
-    def _load(self) -> Manifest | None:
+    def _load(self) -> Loaded:
         """Load and check the model. Raises ModelError, BackendMissing, NotSupported."""
-        manifest = Manifest.beside(self._model)
-        if manifest is not None:
-            manifest.verify(self._model)
-        name, provider, threads = self._backend_options
-        backend: Backend = catalog.load("drivers", f"backend.{name}")(self._model, provider=provider, threads=threads)
-        self._shape(backend.inputs, backend.outputs, manifest)
-        self._backend = backend
-        return manifest
+        loaded = load(self._model, **self._options)
+        self._shape(loaded.backend.inputs, loaded.backend.outputs, loaded.manifest)
+        return loaded
 
     def _shape(self, inputs: list[TensorInfo], outputs: list[TensorInfo], manifest: Manifest | None) -> None:
         """Read layout and class names off the model; ModelError when it is no such detector."""

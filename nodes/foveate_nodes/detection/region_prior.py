@@ -20,9 +20,10 @@ from foveate.errors import FoveateError, ModelError, StateError
 from foveate.messages import Frame, ProbabilityMap
 from foveate.node import Node, Problem, Unit
 from foveate_drivers.backends.base import Backend
+from foveate_drivers.backends.loading import Loaded, load_known
+from foveate_drivers.backends.manifest import Manifest
 from foveate_drivers.cameras.base import Camera
 from foveate_nodes.detection.grid import Grid
-from foveate_nodes.models.manifest import Manifest
 
 _MULTIPLE = 16  # the network halves its input four times
 _MEMORY = 0.3  # share of the newest frame in the running average of the regions
@@ -80,8 +81,9 @@ class RegionPrior(Node):
     def open(self) -> None:
         if self._camera.pinhole is None or self._camera.rig_from_camera is None:
             raise StateError(self._camera.uri, "make a panorama", "the rig must give its angle of view and place")
-        manifest, self._backend = _load(self._model, *self._options)
-        manifest.prove(self._model, self._backend)
+        manifest, loaded = _load(self._model, *self._options)
+        loaded.prove()
+        self._backend = loaded.backend
         self._weights = np.array([self._density.get(name, 0.0) for name in manifest.classes], np.float32)
 
     def close(self) -> None:
@@ -127,17 +129,15 @@ class RegionPrior(Node):
         return ProbabilityMap(frame.stamp, self._mean.copy(), grid.left_rad, grid.top_rad, grid.cell_rad)
 
 
-def _load(model: Path, provider: str, threads: int) -> tuple[Manifest, Backend]:
+def _load(model: Path, provider: str, threads: int) -> tuple[Manifest, Loaded]:
     """The model and its manifest. Raises ModelError for one that is no region network."""
-    manifest = Manifest.beside(model)
-    if manifest is None:
-        raise ModelError(str(model), "segment with it", "no manifest with its classes beside it")
-    manifest.verify(model)
-    backend: Backend = catalog.load("drivers", "backend.onnx")(model, provider=provider, threads=threads)
-    shapes = [item.shape for item in (*backend.inputs, *backend.outputs)]
+    options = {"provider": provider, "threads": threads}
+    unknown = "no manifest with its classes beside it"
+    manifest, loaded = load_known(model, "segment with it", options, unknown=unknown)
+    shapes = [item.shape for item in (*loaded.backend.inputs, *loaded.backend.outputs)]
     classes = len(manifest.classes)
     fits = len(shapes) == 2 and all(len(s) == 4 for s in shapes) and shapes[0][1] == 3 and shapes[1][1] == classes
     if not fits:
         text = f"inputs and outputs are {shapes}; it must take 1 x 3 x H x W and give 1 x {classes} x H/4 x W/4"
         raise ModelError(str(model), "segment with it", text)
-    return manifest, backend
+    return manifest, loaded

@@ -1,1 +1,1 @@
-"""What networks of every wing share: their manifest, and how a trained one becomes an integer model file."""
+"""What networks of every wing share: what a graph is told of a model, and how a trained one becomes a model file."""

@@ -8,12 +8,13 @@ from typing import Any
 from foveate import catalog
 from foveate.errors import FoveateError
 from foveate.node import Problem
+from foveate_drivers.backends.loading import AUTO, known_backends
 
 
 def problems(load: Callable[[], Any], backend: str, provider: str) -> Iterator[Problem]:
     """An unknown backend, or what `load` raises, told of the parameter `backend`, `provider` or `model`."""
-    if f"backend.{backend}" not in catalog.listing("drivers"):
-        known = [k.split(".")[1] for k in catalog.listing("drivers") if k.startswith("backend.")]
+    known = known_backends()
+    if backend not in (*known, AUTO):
         yield Problem("backend", f"unknown backend '{backend}'{catalog.did_you_mean(backend, known)}")
         return
     try:

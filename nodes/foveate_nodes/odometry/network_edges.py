@@ -10,10 +10,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate import catalog
 from foveate.errors import ModelError
 from foveate_drivers.backends.base import Backend
-from foveate_nodes.models.manifest import Manifest
+from foveate_drivers.backends.loading import load_known
 
 _MULTIPLE = 8  # the network halves its input three times
 HIGH, LOW = 0.4, 0.2  # chances: a line has a pixel of at least the first, and none below the second; best of six pairs
@@ -45,22 +44,17 @@ class NetworkEdges:
 
 
 def _load(model: Path, name: str, provider: str, threads: int) -> Backend:
-    if not model.is_file():
-        raise ModelError(str(model), "find edges with it", "no such file; 'foveate train edges' makes one")
-    manifest = Manifest.beside(model)
-    if manifest is None:
-        raise ModelError(str(model), "find edges with it", f"no manifest {model.with_suffix('.json').name} beside it")
-    manifest.verify(model)
-    backend: Backend = catalog.load("drivers", f"backend.{name}")(model, provider=provider, threads=threads)
-    shapes = [item.shape for item in (*backend.inputs, *backend.outputs)]
+    options = {"backend": name, "provider": provider, "threads": threads}
+    manifest, loaded = load_known(model, "find edges with it", options, missing="'foveate train edges' makes one")
+    shapes = [item.shape for item in (*loaded.backend.inputs, *loaded.backend.outputs)]
     if manifest.classes != ("edge",) or len(shapes) != 2 or any(len(s) != 4 or s[1] != 1 for s in shapes):
         text = (
             f"its classes are {', '.join(manifest.classes)}, its input and output {shapes}; "
             "an edge network has the class 'edge', takes 1 x 1 x H x W and gives the same"
         )
         raise ModelError(str(model), "find edges with it", text)
-    manifest.prove(model, backend)
-    return backend
+    loaded.prove()
+    return loaded.backend
 
 
 def thinned(chance: NDArray[np.float32], high: float, low: float) -> NDArray[np.uint8]:

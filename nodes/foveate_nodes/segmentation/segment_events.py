@@ -11,12 +11,12 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from foveate import catalog
 from foveate.errors import ModelError
 from foveate.messages import Message, Stamp
 from foveate.node import Node, Problem
 from foveate_drivers.backends.base import Backend, TensorInfo
-from foveate_nodes.models.manifest import Manifest
+from foveate_drivers.backends.loading import Loaded, load_known
+from foveate_drivers.backends.manifest import Manifest
 from foveate_nodes.models.model_check import problems
 from foveate_nodes.segmentation.canvas import Canvas
 from foveate_nodes.segmentation.messages import EventSlices, LabelImage, SliceEnergy
@@ -49,7 +49,7 @@ class SegmentEvents(Node):
         """`carried`: membranes go on from slice to slice, or each is seen by itself; left out: as it was trained."""
         self._model = model
         self._wanted, self._carried = carried, True
-        self._backend_options = (backend, provider, threads)
+        self._options: dict[str, Any] = {"backend": backend, "provider": provider, "threads": threads}
         self._backend: Backend | None = None
         self._state: dict[str, NDArray[Any]] = {}
         self._end_ns: int | None = None  # of the newest slice: what begins later does not follow it
@@ -59,9 +59,9 @@ class SegmentEvents(Node):
         yield from problems(lambda: cls(**p)._load(), p["backend"], p["provider"])
 
     def open(self) -> None:
-        manifest, backend = self._load()
-        manifest.prove(self._model, backend)
-        self._backend = backend
+        manifest, loaded = self._load()
+        loaded.prove()
+        self._backend = backend = loaded.backend
         self._names, self._measured = manifest.classes, manifest.data.get("measured")
         self._carried = _was_carried(manifest.data) if self._wanted is None else self._wanted
         self._state, self._end_ns = self._at_rest(), None
@@ -70,24 +70,14 @@ class SegmentEvents(Node):
     def close(self) -> None:
         self._backend = None
 
-    def _load(self) -> tuple[Manifest, Backend]:
+    def _load(self) -> tuple[Manifest, Loaded]:
         """Raises ModelError (no file, no manifest, another layout), BackendMissing, NotSupported."""
-
-        def refuse(text: str) -> ModelError:
-            return ModelError(str(self._model), "segment events with it", text)
-
-        if not self._model.is_file():
-            raise refuse("no such file; 'foveate train sltnet' makes one")
-        manifest = Manifest.beside(self._model)
-        if manifest is None:
-            raise refuse(f"no manifest {self._model.with_suffix('.json').name} beside it")
-        manifest.verify(self._model)
-        name, provider, threads = self._backend_options
-        backend: Backend = catalog.load("drivers", f"backend.{name}")(self._model, provider=provider, threads=threads)
-        fault = _misfit(backend.inputs, backend.outputs, len(manifest.classes))
+        doing = "segment events with it"
+        manifest, loaded = load_known(self._model, doing, self._options, missing="'foveate train sltnet' makes one")
+        fault = _misfit(loaded.backend.inputs, loaded.backend.outputs, len(manifest.classes))
         if fault:
-            raise refuse(fault)
-        return manifest, backend
+            raise ModelError(str(self._model), doing, fault)
+        return manifest, loaded
 
     def _at_rest(self) -> dict[str, NDArray[Any]]:
         assert self._backend is not None

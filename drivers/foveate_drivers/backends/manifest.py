@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.errors import ModelError
-from foveate_drivers.backends.base import Backend
+from foveate_drivers.backends.base import DTYPES, Backend, TensorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,9 @@ class Manifest:
         """Run the golden input, with all other inputs 0; the largest absolute error, or ModelError where it is beyond
         what the manifest allows."""
         image, output = _golden(model)
-        rest = {item.name: np.zeros([side or 1 for side in item.shape], np.float32) for item in backend.inputs[1:]}
-        got = backend.run({backend.inputs[0].name: image, **rest})[0]
+        first, *others = backend.inputs
+        rest = {item.name: np.zeros([side or 1 for side in item.shape], _dtype(item)) for item in others}
+        got = backend.run({first.name: image.astype(_dtype(first)), **rest})[0].astype(np.float64)
         error = float(np.abs(got - output).max()) if got.shape == output.shape else float("inf")
         if self.agreement:
             same = float((got.argmax(1) == output.argmax(1)).mean()) if got.shape == output.shape else 0.0
@@ -63,14 +64,18 @@ class Manifest:
         return error
 
 
-def _golden(model: Path) -> tuple[NDArray[np.float32], NDArray[Any]]:
+def _dtype(item: TensorInfo) -> str:
+    return DTYPES.get(item.dtype, "float32")
+
+
+def _golden(model: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     """The golden input and output beside a model. Raises ModelError."""
     path = model.with_suffix(".golden.npz")
     if not path.exists():
         raise ModelError(str(model), "prove", f"no golden pair {path.name}")
     try:
         with np.load(path) as pair:
-            return pair["image"].astype(np.float32), pair["output"]
+            return pair["image"], pair["output"]
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         text = f"{type(error).__name__}; restore or re-export it"
         raise ModelError(str(path), "read the golden pair", text) from None

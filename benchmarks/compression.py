@@ -1,0 +1,209 @@
+"""Compression methods by network: bits, size, accuracy against floating point over three seeds, and latencies.
+
+    python benchmarks/compression.py --work DIR              trains the networks, compresses them (hours on two cores)
+    python benchmarks/compression.py --work DIR --tables     what was reached, and latencies, measured now
+    python benchmarks/compression.py --work DIR --only resnet/mvq
+
+Networks and data are those of `networks.py`; a seed chooses the 256 calibration images and what a method draws. The
+vision transformer has outliers behind its norms, as large ones do (`inject`). What is done is kept in DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from networks import Images, cifar10, trained
+from torch import Tensor, nn
+
+from foveate_compression import recipe as recipes
+from foveate_compression.export.fused import kernels
+from foveate_compression.export.writer import model_of
+from foveate_compression.methods.method import silent
+from foveate_compression.methods.vq4all import Vq4All
+from foveate_compression.network import Network
+from foveate_compression.networks.outliers import inject
+from foveate_compression.networks.vit import ViT
+from foveate_compression.work import Work
+
+SEEDS = (0, 1, 2)
+_SAMPLES, _TUNE = 256, 150
+_LEARNT = f"{{method: reconstruct, iterations: {_TUNE}}}"
+_BEHIND = "{method: recalibrate}, {method: plain, activations: 8}"
+_CODES = {
+    "VQ, 16x": "size: 4, codewords: 128, keep: 0",
+    "prune, then VQ, 16x": "size: 8, codewords: 64, keep: 4, of: 8, masked: false",
+    "MVQ, 16x": "size: 8, codewords: 64, keep: 4, of: 8",
+    "VQ, 22x": "size: 8, codewords: 256, keep: 0",
+    "prune, then VQ, 22x": "size: 16, codewords: 64, keep: 4, of: 16, masked: false",
+    "MVQ, 22x": "size: 16, codewords: 64, keep: 4, of: 16",
+}
+_INTEGERS = {
+    "int8": "{method: plain}",
+    "W4A4": "{method: plain, weights: 4, activations: 4}",
+    "W4A4, rounding learnt": f"{{method: plain, weights: 4, activations: 4}}, {_LEARNT}",
+    "4 bits on average": "{method: mixed, average: 4.0}, {method: plain}",
+    "W4A8": "{method: plain, weights: 4}",
+}
+_SPARSE = {
+    "80 % zeros, uniform": "uniform: true, learn_shares: false",
+    "80 % zeros, ERK": "learn_shares: false",
+    "80 % zeros, FCPTS": "rate: 0.02",
+}
+_VIT4 = "{method: plain, weights: 4, activations: 4, attention: true}"
+METHODS: dict[str, dict[str, str]] = {
+    "resnet": {
+        **_INTEGERS,
+        **{name: f"{{method: mvq, {said}, tune: {_TUNE}}}, {_BEHIND}" for name, said in _CODES.items()},
+        **{name: f"{{method: fcpts, sparsity: 0.8, steps: {_TUNE}, {said}}}" for name, said in _SPARSE.items()},
+        "VQ4ALL, shared": f"{{method: vq4all, codewords: 4096, iterations: {_TUNE}}}, {_BEHIND}",
+    },
+    "mobilenet": dict(_INTEGERS),
+    "vit": {
+        "int8": "{method: plain, attention: true}",
+        "W4A4, plain": _VIT4,
+        "W4A4, RepQuant": f"{{method: repquant}}, {_VIT4}",
+        "W4A4, Outlier Suppression+": f"{{method: outlier_suppression}}, {_VIT4}",
+        "W4A4, PTQ4SAM": f"{{method: ptq4sam}}, {_VIT4}",
+        "W4A4, RepQuant, rounding learnt": f"{{method: repquant}}, {_VIT4}, {_LEARNT}",
+        "VQ4DiT, no data": f"{{method: vq4dit, codewords: 64, iterations: {_TUNE}}}, {{method: plain}}",
+        "VQ4ALL, shared": f"{{method: vq4all, codewords: 4096, iterations: {_TUNE}}}, {_BEHIND}",
+    },
+}
+
+
+def network(name: str, work: Path) -> nn.Module:
+    """A trained network; of the transformer one that is as hard to quantize as large ones."""
+    net = trained(name, work / "networks")
+    return inject(net, 0) if isinstance(net, ViT) else net
+
+
+def arrays(data: Images, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Calibration images, test images and their classes."""
+    chosen = np.random.default_rng(seed).permutation(len(data.train))[:_SAMPLES]
+    given = torch.from_numpy(data.train[chosen]).float() / 255
+    return given, torch.from_numpy(data.test).float() / 255, torch.from_numpy(data.test_label).long()
+
+
+def one(name: str, method: str, seed: int, work: Path) -> dict[str, Any]:
+    """Compress one network and keep what it reached, and the file of the first seed."""
+    recipe = recipes.of_text(f"calibration: {{seed: {seed}}}\nsteps: [{METHODS[name][method]}]", method)
+    given, test, label = arrays(cifar10(), seed)
+    together = (
+        [name, *(other for other in ("resnet", "vit") if other != name)] if method == "VQ4ALL, shared" else [name]
+    )
+    networks = [Network.of_module(network(each, work), test, each) for each in together]
+    works = [Work(each, {each.graph.inputs[0]: given}) for each in networks]
+    begin = time.perf_counter()
+    for _, step in recipe.steps:
+        torch.manual_seed(seed)
+        if isinstance(step, Vq4All):
+            step.apply_to(works, silent)
+        else:
+            step.apply(works[0], silent)
+    seconds = time.perf_counter() - begin
+    first = works[0]
+    samples = {first.network.graph.inputs[0]: test}
+    accuracy = [float((next(iter(first.outputs(samples, whole=whole).values())).argmax(1) == label).float().mean())
+                for whole in (True, False)]  # fmt: skip
+    weights = sum(first.network.weight(layer).numel() for layer in first.network.layers)
+    folder = work / name / method.replace(" ", "_").replace(",", "").replace("%", "percent")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{seed}.onnx"
+    onnx.save(model_of(first), str(path))
+    zeros = sum(int((first.weight(layer) == 0).sum()) for layer in first.network.layers) / weights
+    reached = {"float": accuracy[0], "accuracy": accuracy[1], "bits": first.bits() / weights, "seconds": seconds,
+               "bytes": path.stat().st_size, "zeros": zeros}  # fmt: skip
+    (folder / f"{seed}.json").write_text(json.dumps(reached))
+    return reached
+
+
+def _kept(name: str, method: str, seed: int, work: Path) -> Path:
+    return work / name / method.replace(" ", "_").replace(",", "").replace("%", "percent") / f"{seed}.json"
+
+
+def all_of_them(work: Path, only: str) -> None:
+    """Compress what is not there yet; a seed after the other, so that an early end leaves whole tables."""
+    for seed in SEEDS:
+        for name, methods in METHODS.items():
+            for method in methods:
+                if only in f"{name}/{method}" and not _kept(name, method, seed, work).exists():
+                    reached = one(name, method, seed, work)
+                    print(f"{name}/{method}, seed {seed}: {reached['float']:.1%} to {reached['accuracy']:.1%}, "
+                          f"{32 / reached['bits']:.1f}x, {reached['seconds']:.0f} s", flush=True)  # fmt: skip
+
+
+def tables(work: Path, rounds: int) -> None:
+    """Print what was reached, then latencies, networks interleaved."""
+    print("| network | method | bits a weight | smaller | file, kB | accuracy, mean (least to most) | against float "
+          "| zeros | s |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    for name, methods in METHODS.items():
+        for method in methods:
+            paths = [path for seed in SEEDS if (path := _kept(name, method, seed, work)).exists()]
+            found = [json.loads(path.read_text()) for path in paths]
+            if not found:
+                continue
+            mean = {key: statistics.mean(each[key] for each in found) for key in found[0]}
+            accuracy = [each["accuracy"] for each in found]
+            print(f"| {name} | {method} | {mean['bits']:.2f} | {32 / mean['bits']:.1f}x | {mean['bytes'] / 1e3:.0f} | "
+                  f"{mean['accuracy']:.1%} ({min(accuracy):.1%} to {max(accuracy):.1%}), {len(found)} seeds | "
+                  f"{100 * (mean['accuracy'] - mean['float']):+.1f} | {mean['zeros']:.1%} | "
+                f"{mean['seconds']:.0f} |")  # fmt: skip
+    latency(work, rounds)
+
+
+def latency(work: Path, rounds: int) -> None:
+    """Milliseconds an image on one thread, and what onnxruntime made of the layers."""
+    import onnxruntime
+
+    sessions: dict[tuple[str, str], Any] = {}
+    for name, methods in METHODS.items():
+        whole = work / name / "float.onnx"
+        if whole.parent.exists():
+            net = network(name, work)
+            onnx.save(Network.of_module(net, torch.zeros(1, 3, 32, 32), name).model, str(whole))
+            found = {"float": whole} | {method: _kept(name, method, 0, work).with_suffix(".onnx") for method in methods}
+            for method, path in found.items():
+                if path.exists():
+                    options = onnxruntime.SessionOptions()
+                    options.intra_op_num_threads = 1
+                    sessions[name, method] = (onnxruntime.InferenceSession(str(path), options), path)
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in sessions}
+    image = np.zeros((1, 3, 32, 32), np.float32)
+    for _ in range(rounds):
+        for key, (session, _) in sessions.items():
+            begin = time.perf_counter()
+            session.run(None, {session.get_inputs()[0].name: image})
+            times[key].append(1e3 * (time.perf_counter() - begin))
+    print("\n| network | method | ms | times as fast as float | integer kernels |\n|---|---|---|---|---|")
+    for (name, method), (_, path) in sessions.items():
+        took = statistics.median(times[name, method])
+        count = sum(
+            number for kind, number in kernels(path).items() if kind.startswith(("QLinear", "QGemm", "MatMulInt"))
+        )
+        print(f"| {name} | {method} | {took:.2f} | {statistics.median(times[name, 'float']) / took:.2f} | {count} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of networks and results")
+    parser.add_argument("--only", default="", help="those whose NETWORK/METHOD has this in it")
+    parser.add_argument("--tables", action="store_true", help="print what was reached, and measure latencies")
+    parser.add_argument("--rounds", type=int, default=50, help="of the latency measurement")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.tables:
+        tables(options.work, options.rounds)
+    else:
+        all_of_them(options.work, options.only)
+
+
+if __name__ == "__main__":
+    main()
