@@ -73,7 +73,7 @@ def _recipe(said: str) -> Path:
         return path
     shipped = {each.stem: each for each in (launch_folder() / "recipes").glob("*.yaml")}
     if said not in shipped:
-        hint = f"no file FILE.yaml and none of {', '.join(sorted(shipped))}{did_you_mean(said, shipped)}"
+        hint = f"neither a file FILE.yaml nor a shipped recipe{did_you_mean(said, shipped)}"
         raise NotFound(said, "read the recipe", hint)
     return shipped[said]
 
@@ -120,5 +120,9 @@ def _tell(made: Made, test: Any) -> None:
 
 
 def _progress(what: str, step: int, steps: int) -> None:
+    if not sys.stderr.isatty():
+        if step == steps:
+            print(f"{what}: {steps} done", file=sys.stderr, flush=True)
+        return
     filled = round(30 * step / max(steps, 1))
     print(f"\r\033[K[{'#' * filled}{'-' * (30 - filled)}] {step}/{steps}  {what}", end="", file=sys.stderr, flush=True)

@@ -54,8 +54,8 @@ def compress(
     """
     works = [Work(network, given.samples) for network, given in zip(networks, samples, strict=True)]
     said = _said(networks, samples, recipe)
-    paths = [folder / f"{i}.pt" for i in range(len(works))]
-    done = min(kept.taken_up(work, path, said) for work, path in zip(works, paths, strict=True))
+    path = folder / "kept.pt"
+    done = kept.taken_up(works, path, said)
     try:
         for number, (name, method) in enumerate(recipe.steps[done:], done + 1):
             torch.manual_seed(recipe.calibration.seed)
@@ -65,22 +65,21 @@ def compress(
                 for work in works:
                     method.apply(work, progress)
             folder.mkdir(parents=True, exist_ok=True)
-            for work, path in zip(works, paths, strict=True):
-                kept.keep(work, path, said, number)
+            kept.keep(works, path, said, number)
             progress(f"step {number} ({name})", number, len(recipe.steps))
-        made = [written(work, path, recipe, test) for work, path, test in zip(works, outputs, tests, strict=True)]
+        made = [written(work, to, recipe, test) for work, to, test in zip(works, outputs, tests, strict=True)]
     except ModelError:
-        _forget(folder, paths)  # the same again would fail alike
+        _forget(path)  # the same again would fail alike
         raise
-    _forget(folder, paths)
+    _forget(path)
     return made
 
 
-def _forget(folder: Path, paths: Sequence[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
-    if folder.exists() and not any(folder.iterdir()):
-        folder.rmdir()
+def _forget(path: Path) -> None:
+    """Without the file, and without its folder if nothing else is there."""
+    path.unlink(missing_ok=True)
+    if path.parent.exists() and not any(path.parent.iterdir()):
+        path.parent.rmdir()
 
 
 def _said(networks: Sequence[Network], samples: Sequence[Labelled], recipe: Recipe) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,15 @@ from foveate_compression.weights import Book, Coded, Form, Integers, Sparse
 from foveate_compression.work import Gain, Work
 
 
-def keep(work: Work, path: Path, said: str, steps: int) -> None:
-    """Write what `steps` steps of the recipe `said` have made."""
-    first: dict[int, str] = {}  # of each level, which two tensors may share
-    same = {name: first.setdefault(id(level), name) for name, level in work.levels.items()}
-    state = {
-        "said": said, "steps": steps, "biased": list(work.network.biased),
-        "constants": {name: value.detach() for name, value in work.constants.items()},
-        "forms": {name: _of_form(form) for name, form in work.forms.items()},
-        "levels": {name: _of_level(work.levels[name]) for name in first.values()}, "same": same,
-        "gains": [dataclasses.asdict(gain) for gain in work.gains],
-    }  # fmt: skip
+def keep(works: Sequence[Work], path: Path, said: str, steps: int) -> None:
+    """Write what `steps` steps of the recipe `said` have made of all works: in one file, so that none is behind."""
     fresh = path.with_suffix(".new")
-    torch.save(state, fresh)
+    torch.save({"said": said, "steps": steps, "works": [_of_work(work) for work in works]}, fresh)
     fresh.replace(path)
 
 
-def taken_up(work: Work, path: Path, said: str) -> int:
-    """Bring a fresh work to where it was kept; the number of steps that are done. 0 where nothing is kept, or that of
+def taken_up(works: Sequence[Work], path: Path, said: str) -> int:
+    """Bring fresh works to where they were kept; the number of steps that are done. 0 where nothing is kept, or that of
     another recipe or network. Raises ModelError for a damaged file."""
     if not path.exists():
         return 0
@@ -43,18 +35,35 @@ def taken_up(work: Work, path: Path, said: str) -> int:
         state: dict[str, Any] = torch.load(path, weights_only=True)
         if state["said"] != said:
             return 0
-        for name in state["biased"]:
-            work.network.with_bias(work.network.layer(name))
-        of_weight = {layer.weight: layer for layer in work.network.layers}
-        work.constants |= state["constants"]
-        work.forms |= {name: _form(of_weight[name], work, kept) for name, kept in state["forms"].items()}
-        levels = {name: _level(kept) for name, kept in state["levels"].items()}
-        work.levels |= {name: levels[other] for name, other in state["same"].items()}
-        work.gains += [Gain(**gain) for gain in state["gains"]]
+        for work, each in zip(works, state["works"], strict=True):
+            _fill(work, each)
         return int(state["steps"])
     except Exception as error:  # torch raises whatever a broken file leads it to
         text = f"damaged ({type(error).__name__}); remove it to begin anew"
         raise ModelError(str(path), "go on from it", text) from None
+
+
+def _of_work(work: Work) -> dict[str, Any]:
+    first: dict[int, str] = {}  # of each level, which two tensors may share
+    same = {name: first.setdefault(id(level), name) for name, level in work.levels.items()}
+    return {
+        "biased": list(work.network.biased),
+        "constants": {name: value.detach() for name, value in work.constants.items()},
+        "forms": {name: _of_form(form) for name, form in work.forms.items()},
+        "levels": {name: _of_level(work.levels[name]) for name in first.values()}, "same": same,
+        "gains": [dataclasses.asdict(gain) for gain in work.gains],
+    }  # fmt: skip
+
+
+def _fill(work: Work, state: dict[str, Any]) -> None:
+    for name in state["biased"]:
+        work.network.with_bias(work.network.layer(name))
+    of_weight = {layer.weight: layer for layer in work.network.layers}
+    work.constants |= state["constants"]
+    work.forms |= {name: _form(of_weight[name], work, kept) for name, kept in state["forms"].items()}
+    levels = {name: _level(kept) for name, kept in state["levels"].items()}
+    work.levels |= {name: levels[other] for name, other in state["same"].items()}
+    work.gains += [Gain(**gain) for gain in state["gains"]]
 
 
 def _of_form(form: Form) -> dict[str, Any]:

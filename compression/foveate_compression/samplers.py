@@ -92,7 +92,8 @@ def _arrays(path: Path, shapes: dict[str, tuple[int | None, ...]], count: int, s
     chosen = np.sort(np.random.default_rng(seed).permutation(size)[:count])
     label = arrays.get("label")
     if label is not None and (label.shape != (size,) or label.dtype.kind not in "biuf"):
-        raise NotFound(str(path), "use 'label'", f"it is {label.dtype} {label.shape}, a number for each of {size} needed")
+        why = f"it is {label.dtype} {label.shape}, a number for each of {size} needed"
+        raise NotFound(str(path), "use 'label'", why)
     labels = None if label is None else torch.from_numpy(label[chosen]).long()
     return Labelled({name: torch.from_numpy(value[chosen]).float() for name, value in samples.items()}, labels)
 

@@ -27,7 +27,7 @@ class Plain:
     activations: Annotated[int, Ge(0), Le(8)] = 8
     ends: Annotated[int, Ge(2), Le(8)] = 7
     weight_range: observers.Method = "error"
-    activation_range: observers.Method = "minmax"
+    activation_range: observers.Method | None = None  # None: minmax with eight bits, error with fewer
     keep: tuple[str, ...] = ()
     attention: bool = False
 
@@ -46,11 +46,12 @@ class Plain:
             progress("weights", i + 1, len(layers))
         if self.activations:
             own, same = quantized_tensors(work, layers)
+            range_ = self.activation_range or ("minmax" if self.activations == 8 else "error")
             outer = [layer.input for layer in layers if layer.name in ends]
             finer = spec.activations(max(self.activations, min(self.ends + 1, 8)))
-            calibrate(work, [name for name in own if name in outer], finer, self.activation_range)
+            calibrate(work, [name for name in own if name in outer], finer, self.activation_range or "minmax")
             levels = spec.activations(self.activations)
-            calibrate(work, own, levels, self.activation_range)
+            calibrate(work, own, levels, range_)
             work.levels |= {name: work.levels[other] for name, other in same.items() if name not in work.levels}
             if self.attention:
-                calibrate(work, attention_tensors(work), levels, self.activation_range)
+                calibrate(work, attention_tensors(work), levels, range_)
