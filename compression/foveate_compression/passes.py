@@ -33,13 +33,15 @@ def norms(work: Work) -> list[Norm]:
             of_input.setdefault(layer.input, []).append(layer)
     found = []
     for output, layers in of_input.items():
-        affine = _affine(makers.get(output), makers, work)
+        affine = _affine(makers.get(output), makers, readers, work)
         if affine is not None and len(readers[output]) == len(layers) and output not in graph.outputs:
             found.append(Norm(*affine, output, tuple(layers)))
     return found
 
 
-def _affine(step: Step | None, makers: dict[str, Step], work: Work) -> tuple[str, str] | None:
+def _affine(
+    step: Step | None, makers: dict[str, Step], readers: dict[str, list[Step]], work: Work
+) -> tuple[str, str] | None:  # fmt: skip
     """The constants that a norm multiplies by and adds."""
     constants = work.network.graph.constants
     if step is None:
@@ -50,7 +52,7 @@ def _affine(step: Step | None, makers: dict[str, Step], work: Work) -> tuple[str
         return None
     shift = next((name for name in step.inputs if name in constants and constants[name].ndim == 1), None)
     before = next((makers.get(name) for name in step.inputs if name not in constants), None)
-    if shift is None or before is None or before.kind != "Mul":
+    if shift is None or before is None or before.kind != "Mul" or len(readers[before.outputs[0]]) > 1:
         return None
     scale = next((name for name in before.inputs if name in constants and constants[name].ndim == 1), None)
     return None if scale is None else (scale, shift)

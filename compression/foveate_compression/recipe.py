@@ -105,8 +105,7 @@ def _steps(document: Item, faults: list[Fault]) -> list[tuple[str, Method]]:
         if name is None:
             faults.append(step.fault(f"a step is a mapping with 'method', one of {', '.join(sorted(METHODS))}"))
         elif not isinstance(name.value, str) or name.value not in METHODS:
-            text = f"unknown method {name.shown}{did_you_mean(str(name.value), METHODS)}; there are "
-            faults.append(name.fault(text + ", ".join(sorted(METHODS))))
+            faults.append(name.fault(f"unknown method '{name.shown}'{did_you_mean(str(name.value), METHODS)}"))
         else:
             made = _made(step, METHODS[name.value], {"method"}, faults)
             if made is not None:

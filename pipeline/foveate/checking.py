@@ -182,6 +182,8 @@ class Checker:
         if isinstance(item.value, str) and _RIG.search(item.value):
             self.fault(item.fault(f"{where} takes {parameter.type_text()}, not a device"))
             return None
+        if parameter.type == tuple[Path, ...] and isinstance(item.value, list):
+            return tuple(self._value(name, replace(parameter, type=Path), each) for each in item.value)
         if parameter.type is Path or (parameter.type == Path | None and item.value is not None):
             if name in self._fed or (name.startswith("rig.") and not self._open_devices):
                 return self.expander.path_of(item)

@@ -12,8 +12,8 @@ def faults(graph: Graph) -> Iterator[tuple[str, str]]:
     """(node, text) of each cycle that can never run or can block for good."""
     yield from _never_started(graph)
     for cycle in _cycles([wire for wire in graph.wires if wire.policy.kind == "block"]):
-        path = _path(cycle)
-        yield cycle[0], f"blocking queues form a cycle that can stop for good: {path}; make one 'latest' or 'fifo(n)'"
+        text = f"blocking queues form a cycle that can stop for good: {_path(cycle)}; make one 'latest' or 'fifo(n)'"
+        yield cycle[0], text
 
 
 def _never_started(graph: Graph) -> Iterator[tuple[str, str]]:
@@ -31,8 +31,7 @@ def _never_started(graph: Graph) -> Iterator[tuple[str, str]]:
                 started.append(target)
     waiting = [wire for wire in required if waits[wire.source] and waits[wire.target]]
     for cycle in _cycles(waiting):
-        path = _path(cycle)
-        yield cycle[0], f"never starts: these nodes wait for each other: {path}; make one input optional"
+        yield cycle[0], f"never starts: these nodes wait for each other: {_path(cycle)}; make one input optional"
 
 
 def _path(cycle: list[str]) -> str:

@@ -30,7 +30,7 @@ class Step(NamedTuple):
     inputs: tuple[int, ...] = ()  # wire, sequence number, wire, ...: what it consumed; 0 = nothing was there
     outputs: tuple[int, ...] = ()  # output (place among the node's), sequence number, time put, output, ...
     fault: str = ""  # what it raised
-    notices: tuple[str, ...] = ()  # what it was told of its upstream nodes before the step
+    notices: tuple[str, ...] = ()  # what it was told before the step: of upstream nodes; ". word", its own decision
 
 
 class StepLog:

@@ -106,6 +106,4 @@ def plain(value: Any) -> Any:
     """A parameter's value as YAML can hold it."""
     if isinstance(value, DeviceRef):
         return f"${{rig.{value.name}}}"
-    if isinstance(value, Path):
-        return shortest(value)
-    return json.loads(json.dumps(value, default=str))
+    return json.loads(json.dumps(value, default=lambda v: shortest(v) if isinstance(v, Path) else str(v)))

@@ -37,18 +37,12 @@ class Histogram:
                 return min(1000.0 * 10 ** ((index + 1) / _PER_DECADE), float(self.largest_ns))
         return float(self.largest_ns)
 
-    def share_above(self, limit_ns: float) -> float:
-        """Share of the records longer than `limit_ns`, to the width of a bucket."""
-        first = int(_PER_DECADE * math.log10(limit_ns / 1000.0)) + 1 if limit_ns > 1000 else 0
-        return sum(self.counts[first:]) / self.total if self.total else 0.0
-
 
 @dataclass(slots=True)
 class NodeStats:
     """What one node did."""
 
     steps: int = 0
-    emitted: int = 0
     latency: Histogram = field(default_factory=Histogram)  # trigger put on its wire -> step done
     step: Histogram = field(default_factory=Histogram)  # the step alone
     lateness: Histogram = field(default_factory=Histogram)  # of a source: due -> started

@@ -75,6 +75,13 @@ class Node:
     def on_upstream(self, input: str, state: str) -> None:
         """Told, before the next step, that the node behind an input has "restarted" or "failed"."""
 
+    def after_step(self, took_ns: int) -> str:
+        """Told how long a step took; a word that it returns is a decision: `adapt` gets it before the next step."""
+        return ""
+
+    def adapt(self, word: str) -> None:
+        """What `after_step` had returned, in the run and, from the recording, in every replay."""
+
     def state_dict(self) -> Any:
         """What a restarted node needs to go on as before; None: it starts anew. Copied after every step."""
         return {name: getattr(self, name) for name in self.state} or None

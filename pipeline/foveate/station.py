@@ -138,7 +138,6 @@ class Station:
 
     def number(self, output: str, now_ns: int, outputs: list[int]) -> None:
         """Count a message that is given on `output` now, and add it to the list of the step's outputs."""
-        self.stats.emitted += 1
         self.sent[output] += 1
         outputs += (self._places[output], self.sent[output], now_ns)
 
@@ -155,13 +154,16 @@ class Station:
             self.log.add(Step(self.rank, stats.steps, taken.since_ns, begun_ns, now_ns, taken.inputs, tuple(outputs),
                               fault, tuple(self._told)))  # fmt: skip
         self._told.clear()
+        if word := self.node.after_step(now_ns - begun_ns):
+            self.notices.append(f". {word}")
 
     def tell(self) -> None:
-        """Pass on what has become of upstream nodes. Raises what the node raises."""
+        """Pass on what has become of upstream nodes, and the node's own decisions. Raises what the node raises."""
         while self.notices:
             notice = self.notices.popleft()
             self._told.append(notice)
-            self.node.on_upstream(*notice.split(" "))
+            inlet, word = notice.split(" ")
+            self.node.adapt(word) if inlet == "." else self.node.on_upstream(inlet, word)
 
     def downstream(self, state: str) -> Iterator[Station]:
         """Leave a notice for every node that this one feeds, and name it."""

@@ -62,7 +62,7 @@ def test_the_core_imports_few_third_parties() -> None:
 
 def test_nodes_see_drivers_through_their_interfaces() -> None:
     """Only what makes training data may render the simulated world; models come by `backends/loading`."""
-    faces = ("foveate_drivers.backends.loading", "foveate_drivers.backends.manifest")
+    faces = tuple(f"foveate_drivers.backends.{name}" for name in ("loading", "manifest", "variants"))
     for path in sources("foveate_nodes"):
         if path.name == "training_views.py":
             continue

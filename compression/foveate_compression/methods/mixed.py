@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Gt, Le
 
+from foveate.errors import ModelError
 from foveate_compression import observers, spec
 from foveate_compression.losses import distilled
 from foveate_compression.methods.method import Progress
@@ -37,6 +38,9 @@ class Mixed:
         free = [layer for layer in work.network.layers if layer.weight not in work.forms]
         layers = [layer for layer in free if layer.name not in skipped]
         bits = sorted(self.choices)
+        if bits[0] > self.average:
+            text = f"an average of {self.average:g} is below the fewest of its choices, {bits[0]}"
+            raise ModelError(work.network.who, "choose bits", text)
         losses = [self._losses(work, layer, bits, i, len(layers), progress) for i, layer in enumerate(layers)]
         sizes = [work.weight(layer).numel() for layer in layers]
         for layer, found in zip(layers, allotted(losses, sizes, bits, self.average), strict=True):

@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from foveate import catalog
 from foveate.errors import ModelError
 from foveate.messages import Boxes, Frame
-from foveate.node import Node, Problem
+from foveate.node import Problem, Unit
 from foveate_drivers.backends.base import Backend, TensorInfo
 from foveate_drivers.backends.loading import Loaded, load
 from foveate_drivers.backends.manifest import Manifest
 from foveate_nodes.models.model_check import problems
+from foveate_nodes.models.paced import Paced
 
 _STRIDES = (8, 16, 32)
 _PAD = 114  # grey that YOLOX pads with
 _UNCERTAIN = 0.08  # of the box's size: standard deviation for a model without a Gaussian head
 
 
-class Detect(Node):
+class Detect(Paced):
     """Boxes of objects in every frame.
 
     The model takes 1 x C x H x W (C = 1 grey or 3 BGR, 0 to 255) and gives 1 x cells x (5 + classes), or
@@ -48,9 +49,12 @@ class Detect(Node):
         backend: str = "onnx",
         provider: str = "",
         threads: Annotated[int, Ge(1), Le(64)] = 1,
+        variants: tuple[Path, ...] = (),
+        budget: Annotated[float, Unit("s"), Ge(0), Le(10)] = 0.0,
     ) -> None:
         """`overlap`: boxes of one class that share more (IoU) are one; `names`: a class name a line, for a
-        model without manifest; `keep`: only these classes."""
+        model without manifest; `keep`: only these classes; `variants`: smaller forms of the model, the fastest last,
+        to change to where steps take longer than `budget` (0: never)."""
         self._model = model
         self._score = score
         self._overlap = overlap
@@ -58,6 +62,7 @@ class Detect(Node):
         self._keep = keep
         self._options: dict[str, Any] = {"backend": backend, "provider": provider, "threads": threads}
         self._backend: Backend | None = None
+        self._others, self._budget_s = variants, budget
 
     @classmethod
     def check(cls, **p: Any) -> Iterator[Problem]:
@@ -66,7 +71,7 @@ class Detect(Node):
     def open(self) -> None:
         loaded = self._load()
         loaded.prove()
-        self._backend = loaded.backend
+        self._backend = self.with_variants(loaded.backend, self._others, self._budget_s, self._options)
 
     def close(self) -> None:
         self._backend = None

@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 
 from foveate.errors import ModelError
 from foveate.messages import Message, Stamp
-from foveate.node import Node, Problem
+from foveate.node import Problem, Unit
 from foveate_drivers.backends.base import Backend, TensorInfo
 from foveate_drivers.backends.loading import Loaded, load_known
 from foveate_drivers.backends.manifest import Manifest
 from foveate_nodes.models.model_check import problems
+from foveate_nodes.models.paced import Paced
 from foveate_nodes.segmentation.canvas import Canvas
 from foveate_nodes.segmentation.messages import EventSlices, LabelImage, SliceEnergy
 from foveate_nodes.segmentation.representations import voxel_grid
 
 
-class SegmentEvents(Node):
+class SegmentEvents(Paced):
     """The class of every pixel at the end of the newest slice.
 
     The model is what `foveate train sltnet` exports: a voxel grid and its membranes in, logits and the membranes out.
@@ -45,12 +46,16 @@ class SegmentEvents(Node):
         backend: str = "onnx",
         provider: str = "",
         threads: Annotated[int, Ge(1), Le(64)] = 1,
+        variants: tuple[Path, ...] = (),
+        budget: Annotated[float, Unit("s"), Ge(0), Le(10)] = 0.0,
     ) -> None:
-        """`carried`: membranes go on from slice to slice, or each is seen by itself; left out: as it was trained."""
+        """`carried`: membranes go on from slice to slice, or each is seen by itself; left out: as it was trained;
+        `variants`: smaller forms of the model, the fastest last, to change to where steps take longer than `budget`."""
         self._model = model
         self._wanted, self._carried = carried, True
         self._options: dict[str, Any] = {"backend": backend, "provider": provider, "threads": threads}
         self._backend: Backend | None = None
+        self._others, self._budget_s = variants, budget
         self._state: dict[str, NDArray[Any]] = {}
         self._end_ns: int | None = None  # of the newest slice: what begins later does not follow it
 
@@ -61,7 +66,7 @@ class SegmentEvents(Node):
     def open(self) -> None:
         manifest, loaded = self._load()
         loaded.prove()
-        self._backend = backend = loaded.backend
+        self._backend = backend = self.with_variants(loaded.backend, self._others, self._budget_s, self._options)
         self._names, self._measured = manifest.classes, manifest.data.get("measured")
         self._carried = _was_carried(manifest.data) if self._wanted is None else self._wanted
         self._state, self._end_ns = self._at_rest(), None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -167,11 +168,8 @@ def _report(
 def _folder(graph: Graph) -> Path:
     to = graph.record.to if graph.record is not None else Path("logs")
     base = to / f"{graph.name}_{datetime.now():%Y%m%d-%H%M%S}"
-    folder, number = base, 1
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder
+    others = (base.with_name(f"{base.name}-{number}") for number in count(2))
+    return next(folder for folder in chain([base], others) if not folder.exists())
 
 
 def _make_way(log: Path) -> None:

@@ -58,16 +58,16 @@ def _parameters(graph: Graph) -> dict[str, dict[str, Any]]:
 
 def files_of(graph: Graph) -> dict[str, dict[str, Any]]:
     """SHA-256 of every file that a parameter names, and of its companions (`model.*` beside `model.onnx`)."""
-    named = [v for spec in graph.nodes.values() for v in spec.parameters.values() if isinstance(v, Path)]
-    named += [v for device in graph.devices.values() for v in device.options.values() if isinstance(v, Path)]
+    values = [v for spec in graph.nodes.values() for v in spec.parameters.values()]
+    values += [v for device in graph.devices.values() for v in device.options.values()]
+    named = [p for v in values for p in (v if isinstance(v, tuple) else (v,)) if isinstance(p, Path)]
     found: dict[str, dict[str, Any]] = {}
     for path in named:
         if path.is_dir():
             found[shortest(path)] = _folder(path)
         elif path.is_file():
-            for item in sorted({path, *path.parent.glob(f"{path.stem}.*")}):
-                if item.is_file():
-                    found[shortest(item)] = {"sha256": sha256_of(item), "bytes": item.stat().st_size}
+            for item in filter(Path.is_file, sorted({path, *path.parent.glob(f"{path.stem}.*")})):
+                found[shortest(item)] = {"sha256": sha256_of(item), "bytes": item.stat().st_size}
     return found
 
 

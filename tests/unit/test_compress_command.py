@@ -1,0 +1,398 @@
+"""`foveate compress`: files that give what was simulated, manifests, reports; and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra 'compress'")
+onnx = pytest.importorskip("onnx", reason="needs the extra 'compress'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'compress'")
+
+from onnx import helper  # noqa: E402
+from torch import nn  # noqa: E402
+
+from foveate.cli import main  # noqa: E402
+from foveate.errors import GraphError, ModelError  # noqa: E402
+from foveate.paths import launch_folder  # noqa: E402
+from foveate_compression import kept, recipe  # noqa: E402
+from foveate_compression.export.fused import assert_fused, kernels  # noqa: E402
+from foveate_compression.export.writer import ARM, X86, Profile, model_of  # noqa: E402
+from foveate_compression.methods.fcpts import Fcpts  # noqa: E402
+from foveate_compression.methods.mvq import Mvq  # noqa: E402
+from foveate_compression.methods.plain import Plain  # noqa: E402
+from foveate_compression.methods.ptq4sam import Ptq4Sam  # noqa: E402
+from foveate_compression.methods.reconstruct import Reconstruct  # noqa: E402
+from foveate_compression.preparation import exported  # noqa: E402
+from foveate_drivers.backends.manifest import Manifest  # noqa: E402
+from foveate_drivers.backends.onnx import OnnxBackend  # noqa: E402
+from tests.unit.test_compression_graph import model  # noqa: E402
+from tests.unit.test_compression_methods import after, convs, images, residual, transformer  # noqa: E402
+
+pytestmark = pytest.mark.heavy
+Capture = pytest.CaptureFixture[str]
+
+
+def run(made: Any, given: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """The file's outputs by name, sample by sample."""
+    onnx.save(made, str(tmp_path / "net.onnx"))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), options)
+    names = [item.name for item in session.get_outputs()]
+    count = len(next(iter(given.values())))
+    found = [session.run(None, {name: value[i : i + 1].numpy() for name, value in given.items()}) for i in range(count)]
+    return {name: np.concatenate([each[i] for each in found]) for i, name in enumerate(names)}
+
+
+# --- files
+
+
+@pytest.mark.parametrize("profile", [X86, ARM], ids=["x86", "arm"])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_files_levels_are_those_of_the_simulation(bits: int, profile: Profile, tmp_path: Path) -> None:
+    work = after(convs(), Plain(weights=4, activations=bits, ends=4))
+    made = model_of(work, profile)
+    names = list(work.levels)[:3]
+    for name in names:
+        made.graph.output.append(helper.make_empty_tensor_value_info(f"{name}.levels"))
+    found, ours = run(made, work.samples, tmp_path), work.run(work.samples, names)
+    for name in names:
+        level = work.levels[name]
+        off = np.round((found[f"{name}.levels"] - ours[name].detach().numpy()) / float(level.scale.detach()))
+        assert np.abs(off).max() <= 1 and (off == 0).mean() >= 0.999
+        places = np.unique(np.round(found[f"{name}.levels"] / float(level.scale.detach())))
+        assert 2**bits / 3 < len(places) <= 2**level.spec.bits
+
+
+@pytest.mark.parametrize("profile", [X86, Profile(int4=True), ARM], ids=["x86", "int4", "arm"])
+@pytest.mark.parametrize("name", ["integers", "codebook", "masked", "learnt"])
+@pytest.mark.parametrize("make", [convs, residual], ids=["plain net", "residual net"])
+def test_whatever_is_stored_becomes_integer_kernels(
+    make: Callable[[], Any], name: str, profile: Profile, tmp_path: Path
+) -> None:
+    plain = Plain(weights=4, activations=8, ends=4)
+    methods = {"integers": [plain], "codebook": [Mvq(codewords=8, keep=0, tune=0), plain],
+               "masked": [Mvq(codewords=8, tune=0), plain],
+               "learnt": [plain, Reconstruct(iterations=2)]}[name]  # fmt: skip
+    work = after(make(), *methods)
+    made = model_of(work, profile)
+    found = run(made, work.samples, tmp_path)["output"]
+    ours = work.outputs(work.samples)["output"].numpy()
+    assert np.abs(found - ours).max() < 0.02 * np.abs(ours).max()
+    kinds = {node.op_type for node in made.graph.node}
+    assert ("Gather" in kinds) == (name in ("codebook", "masked")) and ("Where" in kinds) == (name == "masked")
+    assert any(item.data_type == onnx.TensorProto.INT4 for item in made.graph.initializer) == profile.int4
+    count = len(work.network.layers)
+    signed = profile.signed_activations
+    assert assert_fused(tmp_path / "net.onnx", count, signed) == count
+    assert not {"Gather", "Where", "Cast", "Conv", "Gemm", "FusedConv"} & kernels(tmp_path / "net.onnx", signed).keys()
+
+
+@pytest.mark.parametrize("method", [Plain(activations=0, weights=5), Mvq(codewords=8, tune=0), Fcpts(steps=0),
+                                    Plain(activations=0, weights=4)],
+                         ids=["levels", "codebook", "sparse", "four"])  # fmt: skip
+@pytest.mark.parametrize("make", [convs, transformer])
+def test_files_of_weights_alone_give_what_is_simulated(make: Callable[[], Any], method: Any, tmp_path: Path) -> None:
+    work = after(make(), method)
+    assert work.forms and not work.levels
+    found = run(model_of(work, Profile(int4=True)), work.samples, tmp_path)["output"]
+    ours = work.outputs(work.samples)["output"].numpy()
+    whole = work.outputs(work.samples, whole=True)["output"].numpy()
+    assert np.abs(found - ours).max() < 1e-5 * max(1.0, np.abs(ours).max()) < np.abs(whole - ours).max()
+    assert not {"MatMulNBits", "DequantizeLinear"} & kernels(tmp_path / "net.onnx").keys()
+
+
+def test_powers_of_softmaxes_are_in_the_file(tmp_path: Path) -> None:
+    work = after(transformer(), Ptq4Sam(bits=4))
+    [name, _] = work.levels
+    made = model_of(work)
+    made.graph.output.append(helper.make_empty_tensor_value_info(f"{name}.levels"))
+    found, ours = run(made, work.samples, tmp_path), work.run(work.samples, [name])[name].numpy()
+    off = np.abs(found[f"{name}.levels"] - ours) > 1e-6
+    assert off.mean() < 1e-3 and len(np.unique(ours)) <= 17
+    assert np.abs(found["output"] - work.outputs(work.samples)["output"].numpy()).max() < 1e-2
+
+
+def test_layers_that_do_not_run_in_integers_are_counted(tmp_path: Path) -> None:
+    work = after(convs(), Plain())
+    del work.levels[work.network.layers[2].input]  # behind the second convolution
+    onnx.save(model_of(work), str(tmp_path / "net.onnx"))
+    with pytest.raises(ModelError, match=r"2 of 4 layers do; onnxruntime left 1 Conv, .*1 FusedConv"):
+        assert_fused(tmp_path / "net.onnx", 4)
+
+
+def test_transposed_convolutions_have_no_integer_kernel_and_are_no_reason_to_refuse(net: Path) -> None:
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 6, 2, 2), nn.ReLU(), nn.Conv2d(6, 2, 1)
+    )
+    onnx.save(exported(module, images(1)), str(net))
+    assert compress(net, "int8", "--from", "samples.npz") == 0
+    assert json.loads(Path("small.json").read_text())["integer_layers"] == 1
+
+
+# --- the command
+
+
+RECIPE = """calibration: {count: 16}
+steps:
+  - {method: plain, weights: 5, activations: 6}
+  - {method: reconstruct, iterations: 6}
+"""
+
+
+@pytest.fixture
+def net(in_tmp: Path) -> Path:
+    """A network, samples with labels, images in a folder, and a recipe, in the current folder."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3, 1, 1), nn.ReLU(),
+                           nn.Flatten(), nn.Linear(256, 4))  # fmt: skip
+    onnx.save(exported(module, images(1)), "net.onnx")
+    np.savez("samples.npz", input=images().numpy(), label=np.arange(24) % 4)
+    for kind in ("cat", "dog"):
+        Path("photos", kind).mkdir(parents=True)
+        for i in range(3):
+            cv2.imwrite(f"photos/{kind}/{i}.png", np.full((20, 24, 3), 40 * i, np.uint8))
+    Path("recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    return Path("net.onnx")
+
+
+def compress(net: Path, recipe_: str = "recipe.yaml", *more: str, output: str = "small.onnx") -> int:
+    return main(["compress", str(net), *more, "--recipe", recipe_, "--output", output, "--threads", "1"])
+
+
+def test_a_network_is_compressed_end_to_end(net: Path, capsys: Capture) -> None:
+    net.with_suffix(".json").write_text(json.dumps({"classes": ["a", "b", "c", "d"], "input": "RGB", "sha256": "old"}))
+    assert compress(net, "recipe.yaml", "--from", "samples.npz", "--test", "samples.npz") == 0
+    said = capsys.readouterr().out
+    assert all(line.startswith(("small.onnx: ", "  ")) for line in said.splitlines())  # nothing but ours
+    assert "3 of 3 layers in integers" in said and "accuracy" in said and "report: small.html" in said
+    small = Path("small.onnx")
+    found = Manifest.beside(small)
+    assert found is not None and found.classes == ("a", "b", "c", "d") and found.data["compressed_from"] == "net.onnx"
+    assert found.data["integer_layers"] == 3 and found.data["recipe"]["steps"][1]["iterations"] == 6
+    found.verify(small)
+    backend = OnnxBackend(small)
+    assert found.prove(small, backend) == 0.0
+    page = Path("small.html").read_text(encoding="utf-8")
+    assert "<svg" in page and "http" not in page and "Blocks that were learnt" in page and "integers" in page
+    assert {path.name for path in Path().iterdir()} == {
+        "net.onnx", "net.json", "samples.npz", "photos", "recipe.yaml", "small.onnx", "small.json", "small.golden.npz",
+        "small.html",
+    }  # fmt: skip
+
+
+def test_files_that_were_changed_are_refused(net: Path) -> None:
+    assert compress(net) == 0
+    small, draw = Path("small.onnx"), np.random.default_rng(0)
+    found = Manifest.beside(small)
+    assert found is not None
+    for _ in range(300):
+        bytes_ = bytearray(small.read_bytes())
+        bytes_[draw.integers(len(bytes_))] ^= 1 << draw.integers(8)
+        Path("changed.onnx").write_bytes(bytes_)
+        with pytest.raises(ModelError, match="SHA-256"):
+            found.verify(Path("changed.onnx"))
+    with np.load("small.golden.npz") as pair:
+        np.savez("small.golden.npz", image=pair["image"], output=pair["output"] + 1)
+    with pytest.raises(ModelError, match="golden output is off by 1"):
+        found.prove(small, OnnxBackend(small))
+
+
+@pytest.mark.parametrize("source", ["samples.npz", "photos", "photos/cat/*.png", None])
+def test_samples_come_from_arrays_images_or_noise(source: str | None, net: Path, capsys: Capture) -> None:
+    given = ["--from", source, "--test", "photos"] if source else []
+    assert compress(net, "int8", *given) == 0
+    out, err = capsys.readouterr()
+    assert ("no --from: calibrated on noise" in err) == (source is None) and ("accuracy" in out) == (source is not None)
+
+
+def test_samples_come_from_a_recording(net: Path, capsys: Capture) -> None:
+    Path("flat").mkdir()
+    for i in range(5):
+        cv2.imwrite(f"flat/{i}.png", np.full((24, 32, 3), 50 * i, np.uint8))
+    command = "run record_camera --set camera=images:flat --executor virtual --quiet --no-report --output log"
+    assert main(command.split()) == 0
+    assert compress(net, "int8", "--from", "log/run.mcap#camera.frame") == 0
+    capsys.readouterr()
+    assert compress(net, "int8", "--from", "log/run.mcap#wide.frame", output="b.onnx") == 1
+    error = capsys.readouterr().err
+    assert "no stream 'wide.frame' of frames; it has camera.frame" in error and error.count("\n") == 1
+    assert not list(Path().glob("b.*"))
+
+
+def test_an_interrupted_compression_goes_on_where_it_was(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compress(net, "recipe.yaml", "--from", "samples.npz", output="whole.onnx") == 0
+    done: list[str] = []
+    plain, learn = Plain.apply, Reconstruct.apply
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Plain, "apply", lambda *given: (done.append("plain"), plain(*given))[1])
+    monkeypatch.setattr(Reconstruct, "apply", stopped)
+    assert compress(net, "recipe.yaml", "--from", "samples.npz") == 130
+    assert done == ["plain"] and Path("small.compression/kept.pt").exists() and not Path("small.onnx").exists()
+    monkeypatch.setattr(Reconstruct, "apply", learn)
+    assert compress(net, "recipe.yaml", "--from", "samples.npz") == 0
+    assert done == ["plain"] and not Path("small.compression").exists()
+    for suffix in (".onnx", ".golden.npz"):
+        assert Path(f"small{suffix}").read_bytes() == Path(f"whole{suffix}").read_bytes()
+
+
+def test_what_was_kept_of_another_recipe_or_was_damaged_is_not_taken_up(net: Path, capsys: Capture) -> None:
+    Path("small.compression").mkdir()
+    Path("small.compression/kept.pt").write_bytes(b"nothing")
+    assert compress(net) == 1
+    assert "small.compression/kept.pt: cannot go on from it: damaged" in capsys.readouterr().err
+    torch.save({"said": "another", "steps": 2}, "small.compression/kept.pt")
+    assert compress(net) == 0
+
+
+@pytest.mark.parametrize("methods", [[Plain(), Reconstruct(iterations=2)], [Mvq(codewords=8, tune=0)], [Fcpts(steps=0)],
+                                     [Ptq4Sam(), Plain(attention=True)]], ids=str)  # fmt: skip
+def test_what_is_kept_between_steps_comes_back(methods: list[Any], tmp_path: Path) -> None:
+    make = transformer if isinstance(methods[0], Ptq4Sam) else residual
+    work, fresh = after(make(), *methods), make()
+    kept.keep([work], tmp_path / "a.pt", "said", 3)
+    assert kept.taken_up([fresh], tmp_path / "a.pt", "other") == 0 and not fresh.forms
+    assert kept.taken_up([fresh], tmp_path / "a.pt", "said") == 3
+    assert fresh.outputs(work.samples)["output"].equal(work.outputs(work.samples)["output"])
+    assert model_of(fresh).SerializeToString() == model_of(work).SerializeToString()
+    first: dict[int, str] = {}
+    for name, level in work.levels.items():  # two tensors may share one scale, that is learnt for both
+        assert fresh.levels[name] is fresh.levels[first.setdefault(id(level), name)]
+
+
+def test_networks_are_joined_by_one_codebook(net: Path) -> None:
+    onnx.save(convs(16).network.model, "other.onnx")
+    Path("both.yaml").write_text("steps: [{method: vq4all, codewords: 32, iterations: 2}, {method: plain}]\n")
+    assert compress(net, "both.yaml", "other.onnx", output="small") == 0
+    kinds = (".onnx", ".json", ".golden.npz", ".html")
+    names = {f"{stem}.small{suffix}" for stem in ("net", "other") for suffix in kinds}
+    assert {path.name for path in Path("small").iterdir()} == names
+    Path("twin").mkdir()
+    Path("twin/net.onnx").write_bytes(net.read_bytes())
+    assert compress(net, "both.yaml", "twin/net.onnx", output="twins") == 1
+    assert not Path("twins").exists()
+
+
+# --- what is refused
+
+
+def test_every_mistake_of_a_recipe_has_its_line_and_column(net: Path, capsys: Capture) -> None:
+    lines = ["calibration: {count: 0, sed: 1}", "step: []", "steps:", "  - {method: plane}",
+             "  - {method: plain, weights: 9, weight: 3}", "  - {weights: 3}", "  - {method: mvq, along: up}",
+             "export: {target: vax, int4: 2}"]  # fmt: skip
+    Path("bad.yaml").write_text("\n".join(lines), encoding="utf-8")
+    before = sorted(Path().rglob("*"))
+    assert compress(net, "bad.yaml") == 2
+    lines = capsys.readouterr().err.splitlines()
+    wanted = ["1:22: count", "1:25: unknown option 'sed'; did you mean 'seed'", "2:1: unknown key 'step'",
+              "4:14: unknown method 'plane'; did you mean 'plain'", "5:30: weights: ", "5:33: unknown option 'weight'",
+              "6:5: a step is a mapping with 'method'", "7:26: along: ", "8:18: target: ", "8:29: int4"]  # fmt: skip
+    for start in wanted:
+        assert any(line.startswith(f"bad.yaml:{start}") for line in lines), (start, lines)
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", ["[1]", "steps: 3", "steps: []", "{}", "steps: [plain]", "steps: [{method: [1]}]", "",
+                                  "export: 3", "steps: [{method: plain, keep: 3}]",
+                                  "steps: [{method: plain, weights: yes}]"])  # fmt: skip
+def test_what_is_no_recipe_is_said_to_be_none(text: str) -> None:
+    with pytest.raises(GraphError, match=r"^r\.yaml:1:\d+: "):
+        recipe.of_text(text + "\n", "r.yaml")
+
+
+def test_shipped_recipes_are_right() -> None:
+    found = {path.stem: recipe.read(path).steps for path in (launch_folder() / "recipes").glob("*.yaml")}
+    assert found.keys() >= {"int8", "mvq", "sparse", "vit4", "vq4all", "w4a4"} and all(found.values())
+
+
+def arrays(**values: Any) -> Callable[[], str]:
+    def make() -> str:
+        np.savez("given.npz", **values)
+        return "given.npz"
+
+    return make
+
+
+def written(name: str, text: str) -> Callable[[], str]:
+    def make() -> str:
+        Path(name).parent.mkdir(exist_ok=True)
+        return name.partition("/")[0] if Path(name).write_text(text) else ""
+
+    return make
+
+
+REFUSED: dict[str, tuple[Callable[[], str], str]] = {
+    "wrong shape": (arrays(input=np.zeros((4, 3, 8, 8))), r"'input': it is \(4, 3, 8, 8\), the network takes N x 3"),
+    "no samples": (arrays(input=np.zeros((0, 3, 16, 16))), r"use 'input': it is \(0, 3, 16, 16\)"),
+    "another name": (arrays(colour=np.zeros((4, 3, 16, 16))), "read samples of 'input': it has colour"),
+    "text": (arrays(input=np.full((4, 3, 16, 16), "a")), "input"),
+    "few labels": (arrays(input=np.zeros((4, 3, 16, 16)), label=np.zeros(2)), "label"),
+    "no number": (arrays(input=np.full((4, 3, 16, 16), np.nan)), "tensor 'input' is not finite"),
+    "no arrays": (written("given.npz", "text"), "not an .npz of arrays"),
+    "no file": (lambda: "none.npz", "none.npz: cannot read samples: no such file"),
+    "empty folder": (written("empty/readme.txt", "no image"), "empty: cannot read samples: no image there"),
+    "no image": (written("broken/a.png", "text"), r"broken/a\.png: cannot read samples: not an image"),
+    "no recording": (lambda: "none.mcap#a.b", "none.mcap"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_samples_that_cannot_be_used_are_refused_in_one_line(name: str, net: Path, capsys: Capture) -> None:
+    make, why = REFUSED[name]
+    source = make()
+    assert compress(net, "int8", "--from", source, output="out/small.onnx") == 1
+    error = capsys.readouterr().err
+    assert re.search(why, error.splitlines()[-1]) and error.count("foveate: ") == 1 and "Traceback" not in error
+    assert not Path("out").exists()
+
+
+def test_networks_and_names_that_cannot_be_used_are_refused_in_one_line(net: Path, capsys: Capture) -> None:
+    Path("text.onnx").write_text("no network")
+    onnx.save(
+        model([helper.make_node("Det", ["x"], ["y"], "volume")], {"x": np.zeros((2, 2), np.float32)}, ["y"]), "det.onnx"
+    )
+    Path("nope.yaml").write_text("steps: [{method: plain, keep: ['head*']}]\n")
+    cases = [
+        (["net.onnx", "--output", "net.onnx"], "that is the network itself"),
+        (["net.onnx", "net.onnx", "--output", "b.onnx"], "2 networks need a folder"),
+        (["text.onnx", "--output", "b.onnx"], "text.onnx: cannot load"),
+        (["none.onnx", "--output", "b.onnx"], "none.onnx: cannot load"),
+        (["det.onnx", "--output", "b.onnx"], "Det (of volume)"),
+        (["net.onnx", "--recipe", "int9", "--output", "b.onnx"], "did you mean 'int8'"),
+        (["net.onnx", "--recipe", "none.yaml", "--output", "b.onnx"], "none.yaml"),
+        (
+            ["net.onnx", "--recipe", "nope.yaml", "--from", "samples.npz", "--output", "b.onnx"],
+            "find the layer 'head*'",
+        ),
+    ]
+    bytes_, before = net.read_bytes(), sorted(Path().rglob("*"))
+    for arguments, why in cases:
+        assert main(["compress", *arguments, "--threads", "1"]) in (1, 2)
+        error = capsys.readouterr().err
+        assert why in error and error.count("\n") == 1, (arguments, error)
+        assert sorted(Path().rglob("*")) == before
+    assert net.read_bytes() == bytes_
+
+
+def test_data_outside_of_the_file_that_lies_elsewhere_is_refused(net: Path, capsys: Capture) -> None:
+    Path("secret.bin").write_bytes(bytes(4 * 8 * 27))
+    Path("in").mkdir()
+    made = onnx.load(str(net))
+    item = next(each for each in made.graph.initializer if list(each.dims) == [8, 3, 3, 3])
+    item.ClearField("raw_data")
+    item.data_location = onnx.TensorProto.EXTERNAL
+    item.external_data.add(key="location", value="../secret.bin")
+    Path("in/net.onnx").write_bytes(made.SerializeToString())
+    assert compress(Path("in/net.onnx")) == 1
+    assert capsys.readouterr().err.count("\n") == 1 and not Path("small.onnx").exists()
