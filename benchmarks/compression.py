@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from foveate_compression import recipe as recipes
 from foveate_compression.export.fused import kernels
 from foveate_compression.export.writer import model_of
-from foveate_compression.methods.method import silent
-from foveate_compression.methods.vq4all import Vq4All
+from foveate_compression.methods.method import applied, silent
 from foveate_compression.network import Network
 from foveate_compression.networks.outliers import inject
 from foveate_compression.networks.vit import ViT
@@ -104,10 +103,7 @@ def one(name: str, method: str, seed: int, work: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     for _, step in recipe.steps:
         torch.manual_seed(seed)
-        if isinstance(step, Vq4All):
-            step.apply_to(works, silent)
-        else:
-            step.apply(works[0], silent)
+        applied(step, works, silent)
     seconds = time.perf_counter() - begin
     first = works[0]
     samples = {first.network.graph.inputs[0]: test}

@@ -18,8 +18,7 @@ from foveate.errors import ModelError
 from foveate_compression import kept
 from foveate_compression.export.fused import assert_fused
 from foveate_compression.export.writer import PROFILES, Profile, model_of
-from foveate_compression.methods.method import Progress
-from foveate_compression.methods.vq4all import Vq4All
+from foveate_compression.methods.method import Progress, applied
 from foveate_compression.network import Layer, Network
 from foveate_compression.quantizers import Uniform
 from foveate_compression.recipe import Recipe
@@ -59,11 +58,7 @@ def compress(
     try:
         for number, (name, method) in enumerate(recipe.steps[done:], done + 1):
             torch.manual_seed(recipe.calibration.seed)
-            if isinstance(method, Vq4All):
-                method.apply_to(works, progress)
-            else:
-                for work in works:
-                    method.apply(work, progress)
+            applied(method, works, progress)
             folder.mkdir(parents=True, exist_ok=True)
             kept.keep(works, path, said, number)
             progress(f"step {number} ({name})", number, len(recipe.steps))

@@ -17,6 +17,7 @@ from foveate.messages import ProbabilityMap
 from foveate.node import Node
 from foveate.paths import launch_folder
 from foveate.recording import Recording
+from foveate_drivers.backends.loading import load
 from foveate_drivers.backends.variants import Pacer, Variants
 from tests.unit import test_replay as replays
 
@@ -114,7 +115,8 @@ def variants_of(folder: Path, *names: str) -> list[Path]:
 
 
 def test_variants_are_all_proven_and_run_one_at_a_time(tmp_path: Path) -> None:
-    held = Variants(variants_of(tmp_path, "edges.onnx", "edges.onnx"), threads=1)
+    one, two = variants_of(tmp_path, "edges.onnx", "edges.onnx")
+    held = Variants(load(one), [two], threads=1)
     held.prove()
     image = {held.inputs[0].name: np.zeros((1, 1, 64, 64), np.float32)}
     first = held.run(image)[0]
@@ -124,10 +126,11 @@ def test_variants_are_all_proven_and_run_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_models_that_are_not_alike_are_no_variants(tmp_path: Path) -> None:
+    one, two = variants_of(tmp_path, "edges.onnx", "vehicles_people.onnx")
     with pytest.raises(
         ModelError, match=r"1\.onnx: cannot be a variant: its inputs and outputs are not those of 0\.onnx"
     ):
-        Variants(variants_of(tmp_path, "edges.onnx", "vehicles_people.onnx"))
+        Variants(load(one), [two])
 
 
 def test_a_graph_lists_variants_by_file_and_the_seal_has_their_hashes(tmp_path: Path, capsys: Any) -> None:

@@ -11,11 +11,9 @@ import onnx
 
 from foveate.errors import ModelError
 
-_INTEGER = {
-    "QLinearConv": "Conv", "ConvInteger": "Conv", "QGemm": "Gemm", "QLinearMatMul": "MatMul", "MatMulInteger": "MatMul",
-    "MatMulIntegerToFloat": "MatMul", "DynamicQuantizeMatMul": "MatMul", "QConv": "Conv", "NhwcFusedConv": "",
-}  # fmt: skip
-_FLOAT = ("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+_INTEGER = ("QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat",
+            "DynamicQuantizeMatMul")  # fmt: skip
+_FLOAT = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 
 
 def kernels(path: Path, signed: bool = False) -> dict[str, int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 from foveate_compression.work import Work
 
@@ -14,6 +14,22 @@ class Method(Protocol):
     """Options as fields, with bounds; `apply` changes the work. Raises ModelError that names the layer."""
 
     def apply(self, work: Work, progress: Progress) -> None: ...
+
+
+@runtime_checkable
+class Joint(Protocol):
+    """A method by which several networks share something."""
+
+    def apply_to(self, works: Sequence[Work], progress: Progress) -> None: ...
+
+
+def applied(method: Method, works: Sequence[Work], progress: Progress) -> None:
+    """A step of a recipe on all networks: together where the method joins them, else on each."""
+    if isinstance(method, Joint):
+        method.apply_to(works, progress)
+        return
+    for work in works:
+        method.apply(work, progress)
 
 
 def silent(what: str, step: int, steps: int) -> None:

@@ -22,15 +22,15 @@ _ROOM = 0.75  # of the budget: a slower variant is gone back to when it would ta
 class Variants(Backend):
     """Models with the same inputs and outputs, the best first; `use` changes which one runs."""
 
-    def __init__(self, models: Sequence[Path], **options: Any) -> None:
+    def __init__(self, best: Loaded, others: Sequence[Path], **options: Any) -> None:
         """`options`: those of `load`. Raises ModelError where they are not alike, and what `load` raises."""
-        self.loaded: list[Loaded] = [load(model, **options) for model in models]
-        self.model = models[0]
+        self.loaded: list[Loaded] = [best, *(load(model, **options) for model in others)]
+        self.model = best.model
         self.use(0)
         first = self.loaded[0].backend
         for each in self.loaded[1:]:
             if _kinds(each.backend.inputs, each.backend.outputs) != _kinds(first.inputs, first.outputs):
-                text = f"its inputs and outputs are not those of {models[0].name}"
+                text = f"its inputs and outputs are not those of {best.model.name}"
                 raise ModelError(str(each.model), "be a variant", text)
 
     def use(self, number: int) -> None:

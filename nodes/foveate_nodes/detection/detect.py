@@ -69,9 +69,7 @@ class Detect(Paced):
         yield from problems(lambda: cls(**p)._load(), p["backend"], p["provider"])
 
     def open(self) -> None:
-        loaded = self._load()
-        loaded.prove()
-        self._backend = self.with_variants(loaded.backend, self._others, self._budget_s, self._options)
+        self._backend = self.with_variants(self._load(), self._others, self._budget_s, self._options)
 
     def close(self) -> None:
         self._backend = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from foveate.node import Node
 from foveate_drivers.backends.base import Backend
+from foveate_drivers.backends.loading import Loaded
 from foveate_drivers.backends.variants import Pacer, Variants
 
 
@@ -21,15 +22,15 @@ class Paced(Node):
     _pacer: Pacer | None = None
 
     def with_variants(
-        self, backend: Backend, models: Sequence[Path], budget_s: float, options: Mapping[str, Any]
+        self, loaded: Loaded, others: Sequence[Path], budget_s: float, options: Mapping[str, Any]
     ) -> Backend:
-        """The model's backend, or one that holds it and its variants. Raises ModelError."""
-        if not models:
-            return backend
-        backend.close()
-        self._variants = Variants([backend.model, *models], **options)
+        """The model's backend, or one that holds it and its variants; proven. Raises ModelError."""
+        if not others:
+            loaded.prove()
+            return loaded.backend
+        self._variants = Variants(loaded, others, **options)
         self._variants.prove()
-        self._pacer = Pacer(len(models) + 1, round(budget_s * 1e9)) if budget_s else None
+        self._pacer = Pacer(len(others) + 1, round(budget_s * 1e9)) if budget_s else None
         return self._variants
 
     def after_step(self, took_ns: int) -> str:

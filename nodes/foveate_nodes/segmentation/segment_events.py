@@ -65,8 +65,7 @@ class SegmentEvents(Paced):
 
     def open(self) -> None:
         manifest, loaded = self._load()
-        loaded.prove()
-        self._backend = backend = self.with_variants(loaded.backend, self._others, self._budget_s, self._options)
+        self._backend = backend = self.with_variants(loaded, self._others, self._budget_s, self._options)
         self._names, self._measured = manifest.classes, manifest.data.get("measured")
         self._carried = _was_carried(manifest.data) if self._wanted is None else self._wanted
         self._state, self._end_ns = self._at_rest(), None
