@@ -51,6 +51,8 @@ class Network:
     def __init__(self, model: onnx.ModelProto, who: str) -> None:
         """Raises ModelError that names `who` and the node."""
         self.who = who
+        if any("Quantize" in node.op_type or node.op_type.startswith("QLinear") for node in model.graph.node):
+            raise ModelError(who, "compress", "it is quantized already; give the network in floating point")
         self.model = preparation.prepared(model, who)
         self.graph = TorchGraph(self.model, who)
         self.batched = all(self.graph.shapes[name][:1] == (None,) for name in self.graph.inputs)

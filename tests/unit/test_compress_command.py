@@ -368,6 +368,7 @@ def test_networks_and_names_that_cannot_be_used_are_refused_in_one_line(net: Pat
         (["net.onnx", "net.onnx", "--output", "b.onnx"], "2 networks need a folder"),
         (["text.onnx", "--output", "b.onnx"], "text.onnx: cannot load"),
         (["none.onnx", "--output", "b.onnx"], "none.onnx: cannot load"),
+        ([str(launch_folder() / "models/edges.onnx"), "--output", "b.onnx"], "it is quantized already"),
         (["det.onnx", "--output", "b.onnx"], "Det (of volume)"),
         (["net.onnx", "--recipe", "int9", "--output", "b.onnx"], "did you mean 'int8'"),
         (["net.onnx", "--recipe", "none.yaml", "--output", "b.onnx"], "none.yaml"),
