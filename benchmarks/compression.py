@@ -36,13 +36,14 @@ SEEDS = (0, 1, 2)
 _SAMPLES, _TUNE = 256, 150
 _LEARNT = f"{{method: reconstruct, iterations: {_TUNE}}}"
 _BEHIND = "{method: recalibrate}, {method: plain, activations: 8}"
+_MASKED = f"adapt: {_TUNE}, tune: {_TUNE}"  # as many iterations for each
 _CODES = {
-    "VQ, 16x": "size: 4, codewords: 128, keep: 0",
-    "prune, then VQ, 16x": "size: 8, codewords: 64, keep: 4, of: 8, masked: false",
-    "MVQ, 16x": "size: 8, codewords: 64, keep: 4, of: 8",
-    "VQ, 22x": "size: 8, codewords: 256, keep: 0",
-    "prune, then VQ, 22x": "size: 16, codewords: 64, keep: 4, of: 16, masked: false",
-    "MVQ, 22x": "size: 16, codewords: 64, keep: 4, of: 16",
+    "VQ, 16x": f"size: 4, codewords: 128, keep: 0, tune: {2 * _TUNE}",
+    "prune, then VQ, 16x": f"size: 8, codewords: 64, keep: 4, of: 8, masked: false, {_MASKED}",
+    "MVQ, 16x": f"size: 8, codewords: 64, keep: 4, of: 8, {_MASKED}",
+    "VQ, 22x": f"size: 8, codewords: 256, keep: 0, tune: {2 * _TUNE}",
+    "prune, then VQ, 22x": f"size: 16, codewords: 64, keep: 4, of: 16, masked: false, {_MASKED}",
+    "MVQ, 22x": f"size: 16, codewords: 64, keep: 4, of: 16, {_MASKED}",
 }
 _INTEGERS = {
     "int8": "{method: plain}",
@@ -56,24 +57,27 @@ _SPARSE = {
     "80 % zeros, ERK": "learn_shares: false",
     "80 % zeros, FCPTS": "rate: 0.02",
 }
-_VIT4 = "{method: plain, weights: 4, activations: 4, attention: true}"
+_VIT4 = "{method: plain, weights: 4, activations: 4, attention: true}, {method: recalibrate}"
+_MINMAX4 = "{method: plain, weights: 4, activations: 4, attention: true, activation_range: minmax}"
 METHODS: dict[str, dict[str, str]] = {
     "resnet": {
         **_INTEGERS,
-        **{name: f"{{method: mvq, {said}, tune: {_TUNE}}}, {_BEHIND}" for name, said in _CODES.items()},
+        **{name: f"{{method: mvq, {said}}}, {_BEHIND}" for name, said in _CODES.items()},
         **{name: f"{{method: fcpts, sparsity: 0.8, steps: {_TUNE}, {said}}}" for name, said in _SPARSE.items()},
         "VQ4ALL, shared": f"{{method: vq4all, codewords: 4096, iterations: {_TUNE}}}, {_BEHIND}",
     },
     "mobilenet": dict(_INTEGERS),
     "vit": {
         "int8": "{method: plain, attention: true}",
+        "int8, dynamic": "{method: dynamic}",
+        "W4A4, least and greatest": _MINMAX4,
         "W4A4, plain": _VIT4,
         "W4A4, RepQuant": f"{{method: repquant}}, {_VIT4}",
         "W4A4, Outlier Suppression+": f"{{method: outlier_suppression}}, {_VIT4}",
-        "W4A4, PTQ4SAM": f"{{method: ptq4sam}}, {_VIT4}",
-        "W4A4, RepQuant, rounding learnt": f"{{method: repquant}}, {_VIT4}, {_LEARNT}",
-        "VQ4DiT, no data": f"{{method: vq4dit, codewords: 64, iterations: {_TUNE}}}, {{method: plain}}",
         "VQ4ALL, shared": f"{{method: vq4all, codewords: 4096, iterations: {_TUNE}}}, {_BEHIND}",
+        "VQ4DiT, no data": f"{{method: vq4dit, codewords: 64, iterations: {_TUNE}}}, {{method: plain}}",
+        "W4A4, Outlier Suppression+, PTQ4SAM": f"{{method: outlier_suppression}}, {{method: ptq4sam}}, {_VIT4}",
+        "W4A4, RepQuant, rounding learnt": f"{{method: repquant}}, {_VIT4}, {_LEARNT}",
     },
 }
 

@@ -16,11 +16,11 @@ import torch
 
 from foveate.errors import ModelError
 from foveate_compression import kept
-from foveate_compression.export.fused import assert_fused
+from foveate_compression.export.fused import assert_fused, in_integers
 from foveate_compression.export.writer import PROFILES, Profile, model_of
 from foveate_compression.methods.method import Progress, applied
 from foveate_compression.network import Layer, Network
-from foveate_compression.quantizers import Uniform
+from foveate_compression.quantizers import Dynamic, Uniform
 from foveate_compression.recipe import Recipe
 from foveate_compression.samplers import Labelled
 from foveate_compression.scoring import Score, agreement, score, weight_errors
@@ -91,16 +91,15 @@ def written(work: Work, path: Path, recipe: Recipe, test: Labelled) -> Made:
     """The file, its manifest and golden pair; all of them or none."""
     profile = Profile(PROFILES[recipe.export.target].signed_activations, recipe.export.int4)
     model = model_of(work, profile)
-    integer = [
-        layer for layer in work.network.layers
-        if isinstance(work.levels.get(layer.input), Uniform) and layer.weight in work.forms and _kernel(work, layer)
-    ]  # fmt: skip
+    integer = [layer for layer in work.network.layers if _quantized(work, layer) and _kernel(work, layer)]
     first = {name: value[:1] for name, value in test.samples.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as place:
         fresh = Path(place) / path.name
         onnx.save(model, str(fresh))
-        count = assert_fused(fresh, len(integer) if recipe.export.fused else 0, profile.signed_activations)
+        if recipe.export.fused:
+            assert_fused(fresh, integer, profile.signed_activations)
+        count = len(in_integers(fresh, work.network.layers, profile.signed_activations))
         likeness = _like(work, fresh, test)
         whole, small = (score(work, test.samples, test.labels, whole=each) for each in (True, False))
         golden = _run(fresh, first)[0]
@@ -117,6 +116,11 @@ def written(work: Work, path: Path, recipe: Recipe, test: Labelled) -> Made:
         for suffix in (".golden.npz", ".json", ".onnx"):
             fresh.with_suffix(suffix).replace(path.with_suffix(suffix))
     return Made(work, path, whole, small, likeness, _bits(work), count, sizes, weight_errors(work))
+
+
+def _quantized(work: Work, layer: Layer) -> bool:
+    """Whether it has a form, and levels for what it reads."""
+    return layer.weight in work.forms and isinstance(work.levels.get(layer.input), (Uniform, Dynamic))
 
 
 def _kernel(work: Work, layer: Layer) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from foveate.errors import ModelError
 from foveate_compression.network import Layer
-from foveate_compression.quantizers import Powers, Uniform
+from foveate_compression.quantizers import Dynamic, Powers, Uniform
 from foveate_compression.spec import Spec
 from foveate_compression.vectors import Cut
 from foveate_compression.weights import Book, Coded, Form, Integers, Sparse
@@ -100,6 +100,8 @@ def _of_level(level: nn.Module) -> dict[str, Any]:
     tensors = {name: value.detach().clone() for name, value in level.state_dict().items()}
     if isinstance(level, Uniform):
         return {"kind": "Uniform", "tensors": tensors, "spec": dataclasses.asdict(level.spec)}
+    if isinstance(level, Dynamic):
+        return {"kind": "Dynamic", "tensors": tensors}
     assert isinstance(level, Powers)
     return {"kind": "Powers", "tensors": tensors, "bits": level.bits, "tau": level.tau}
 
@@ -109,6 +111,8 @@ def _level(kept: dict[str, Any]) -> nn.Module:
     made: nn.Module
     if kept["kind"] == "Uniform":
         made = Uniform(Spec(**kept["spec"]), torch.zeros(()), torch.ones(()))
+    elif kept["kind"] == "Dynamic":
+        made = Dynamic()
     else:
         made = Powers(kept["bits"], kept["tau"], 1.0)
     made.load_state_dict(tensors)

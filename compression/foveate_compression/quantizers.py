@@ -66,6 +66,18 @@ class Uniform(nn.Module):
         return found
 
 
+class Dynamic(nn.Module):
+    """Levels of eight bits whose range is that of the sample at hand, and 0: what DynamicQuantizeLinear does."""
+
+    spec = Spec(8, False, False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = x.detach().reshape(len(x), -1)
+        along = [-1] + [1] * (x.ndim - 1)
+        scale, zero = scale_and_zero(values.amin(1), values.amax(1), self.spec)
+        return uniform(x, scale.reshape(along), zero.reshape(along), self.spec)
+
+
 class Powers(nn.Module):
     """Levels s 2^(-q / tau), q of `bits`, and 0 beyond them: for what lies in 0 to 1 and is mostly small, as attention.
 

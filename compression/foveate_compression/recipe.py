@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le
 from foveate.catalog import did_you_mean
 from foveate.errors import Fault, GraphError
 from foveate.yaml_source import Item, read_file, read_text
+from foveate_compression.methods.dynamic import Dynamic
 from foveate_compression.methods.fcpts import Fcpts
 from foveate_compression.methods.method import Method
 from foveate_compression.methods.mixed import Mixed
@@ -28,7 +29,7 @@ from foveate_compression.methods.vq4dit import Vq4Dit
 METHODS: dict[str, type[Method]] = {
     "plain": Plain, "mvq": Mvq, "vq4all": Vq4All, "vq4dit": Vq4Dit, "repquant": RepQuant,
     "outlier_suppression": OutlierSuppression, "fcpts": Fcpts, "ptq4sam": Ptq4Sam, "reconstruct": Reconstruct,
-    "recalibrate": Recalibrate, "mixed": Mixed,
+    "recalibrate": Recalibrate, "mixed": Mixed, "dynamic": Dynamic,
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from foveate_compression.network import Block
 from foveate_compression.quantizers import Uniform
-from foveate_compression.weights import Candidates, Coded, Form, Integers
+from foveate_compression.weights import Candidates, Coded, Form, Integers, Sparse
 from foveate_compression.work import Gain, Samples, Work
 
 Progress = Callable[[str, int, int], None]
@@ -29,6 +29,7 @@ class Schedule:
     codeword_rate: float = 1e-1  # in levels
     mixing_rate: float = 5e-2
     bias_rate: float = 1e-3
+    weight_rate: float = 3e-2  # of sparse weights, in their root mean squares
     rounding: float = 0.01  # what undecided rounding costs
     ratios: float = 1.0  # what undecided ratios cost, of the block's error at the beginning
     warm: float = 0.2  # share of the iterations before rounding is pushed
@@ -153,6 +154,8 @@ def _learnt(work: Work, block: Block, schedule: Schedule) -> Iterator[dict[str, 
             yield {"params": [form.mixing], "lr": schedule.mixing_rate}
         if isinstance(form, Coded) and not form.shared:
             yield {"params": [form.book.codewords], "lr": schedule.codeword_rate}
+        if isinstance(form, Sparse):
+            yield {"params": [form.weight], "lr": schedule.weight_rate * form.size()}
     for level in _levels(work, block):
         if isinstance(level, Uniform) and schedule.scale_rate:
             yield {"params": [level.scale], "lr": schedule.scale_rate}

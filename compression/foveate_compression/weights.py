@@ -221,6 +221,11 @@ class Sparse(Form):
     def forward(self) -> Tensor:
         return self.weight * self.mask
 
+    def size(self) -> float:
+        """The root mean square of what the mask leaves."""
+        left = self.mask.sum().clamp(min=1)
+        return float(((self.weight.detach() * self.mask).square().sum() / left).sqrt())
+
     def bits(self) -> float:
         """A bit for each entry, and 32 for each that is not 0."""
         return float(self.mask.numel() + 32 * self.mask.sum())

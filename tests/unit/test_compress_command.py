@@ -22,9 +22,10 @@ from torch import nn  # noqa: E402
 from foveate.cli import main  # noqa: E402
 from foveate.errors import GraphError, ModelError  # noqa: E402
 from foveate.paths import launch_folder  # noqa: E402
-from foveate_compression import kept, recipe  # noqa: E402
-from foveate_compression.export.fused import assert_fused, kernels  # noqa: E402
+from foveate_compression import kept, quantizers, recipe  # noqa: E402
+from foveate_compression.export.fused import assert_fused, in_integers, kernels  # noqa: E402
 from foveate_compression.export.writer import ARM, X86, Profile, model_of  # noqa: E402
+from foveate_compression.methods.dynamic import Dynamic  # noqa: E402
 from foveate_compression.methods.fcpts import Fcpts  # noqa: E402
 from foveate_compression.methods.mvq import Mvq  # noqa: E402
 from foveate_compression.methods.plain import Plain  # noqa: E402
@@ -34,7 +35,7 @@ from foveate_compression.preparation import exported  # noqa: E402
 from foveate_drivers.backends.manifest import Manifest  # noqa: E402
 from foveate_drivers.backends.onnx import OnnxBackend  # noqa: E402
 from tests.unit.test_compression_graph import model  # noqa: E402
-from tests.unit.test_compression_methods import after, convs, images, residual, transformer  # noqa: E402
+from tests.unit.test_compression_methods import after, convs, images, residual, transformer, work_of  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 Capture = pytest.CaptureFixture[str]
@@ -90,9 +91,8 @@ def test_whatever_is_stored_becomes_integer_kernels(
     kinds = {node.op_type for node in made.graph.node}
     assert ("Gather" in kinds) == (name in ("codebook", "masked")) and ("Where" in kinds) == (name == "masked")
     assert any(item.data_type == onnx.TensorProto.INT4 for item in made.graph.initializer) == profile.int4
-    count = len(work.network.layers)
     signed = profile.signed_activations
-    assert assert_fused(tmp_path / "net.onnx", count, signed) == count
+    assert_fused(tmp_path / "net.onnx", work.network.layers, signed)
     assert not {"Gather", "Where", "Cast", "Conv", "Gemm", "FusedConv"} & kernels(tmp_path / "net.onnx", signed).keys()
 
 
@@ -110,6 +110,37 @@ def test_files_of_weights_alone_give_what_is_simulated(make: Callable[[], Any], 
     assert not {"MatMulNBits", "DequantizeLinear"} & kernels(tmp_path / "net.onnx").keys()
 
 
+@pytest.mark.parametrize("int4", [False, True])
+@pytest.mark.parametrize("first", [[], [Mvq(codewords=8, size=4, keep=0, tune=0)]], ids=["levels", "codebook"])
+def test_products_with_ranges_of_their_own_run_make_one_kernel(first: list[Any], int4: bool, tmp_path: Path) -> None:
+    work = after(transformer(), *first, Dynamic(weights=4 if int4 else 7))
+    products = [layer for layer in work.network.layers if layer.kind != "Conv"]
+    assert {type(work.levels[layer.input]) for layer in products} == {quantizers.Dynamic}
+    found = run(model_of(work, Profile(int4=int4)), work.samples, tmp_path)["output"]
+    ours = work.outputs(work.samples)["output"].numpy()
+    whole = work.outputs(work.samples, whole=True)["output"].numpy()
+    assert np.abs(found - ours).max() < 0.2 * np.abs(whole - ours).max()
+    kinds = kernels(tmp_path / "net.onnx")
+    assert kinds["DynamicQuantizeMatMul"] == len(products) and "MatMulInteger" not in kinds
+    assert in_integers(tmp_path / "net.onnx", work.network.layers) == products
+
+
+def test_a_range_of_its_own_run_is_that_of_dynamic_quantize_linear(tmp_path: Path) -> None:
+    factors = torch.tensor([1, 9, 1e-3, 0, 1, 5.0])[:, None, None]
+    x = torch.randn(6, 5, 7, generator=torch.Generator().manual_seed(0)) * factors
+    x[4] = x[4].abs() + 3
+    nodes = [helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+             helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])]  # fmt: skip
+    made = model(nodes, {"x": x[:1].numpy()}, ["y"])
+    assert np.allclose(run(made, {"x": x}, tmp_path)["y"], quantizers.Dynamic()(x).numpy(), rtol=0, atol=1e-6)
+
+
+def test_a_network_without_products_is_not_dynamic() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    with pytest.raises(ModelError, match="cannot find products with inputs of their own: 'plain' is for convolutions"):
+        after(work_of(net), Dynamic())
+
+
 def test_powers_of_softmaxes_are_in_the_file(tmp_path: Path) -> None:
     work = after(transformer(), Ptq4Sam(bits=4))
     [name, _] = work.levels
@@ -121,12 +152,15 @@ def test_powers_of_softmaxes_are_in_the_file(tmp_path: Path) -> None:
     assert np.abs(found["output"] - work.outputs(work.samples)["output"].numpy()).max() < 1e-2
 
 
-def test_layers_that_do_not_run_in_integers_are_counted(tmp_path: Path) -> None:
+def test_layers_that_do_not_run_in_integers_are_named(tmp_path: Path) -> None:
     work = after(convs(), Plain())
     del work.levels[work.network.layers[2].input]  # behind the second convolution
     onnx.save(model_of(work), str(tmp_path / "net.onnx"))
-    with pytest.raises(ModelError, match=r"2 of 4 layers do; onnxruntime left 1 Conv, .*1 FusedConv"):
-        assert_fused(tmp_path / "net.onnx", 4)
+    layers = work.network.layers
+    named = f"'{layers[1].name}', '{layers[2].name}'"
+    with pytest.raises(ModelError, match=rf"2 of 4 layers do not: {named}; onnxruntime left 1 Conv, .*1 FusedConv"):
+        assert_fused(tmp_path / "net.onnx", layers)
+    assert in_integers(tmp_path / "net.onnx", layers) == [layers[0], layers[3]]
 
 
 def test_transposed_convolutions_have_no_integer_kernel_and_are_no_reason_to_refuse(net: Path) -> None:
@@ -257,9 +291,9 @@ def test_what_was_kept_of_another_recipe_or_was_damaged_is_not_taken_up(net: Pat
 
 
 @pytest.mark.parametrize("methods", [[Plain(), Reconstruct(iterations=2)], [Mvq(codewords=8, tune=0)], [Fcpts(steps=0)],
-                                     [Ptq4Sam(), Plain(attention=True)]], ids=str)  # fmt: skip
+                                     [Ptq4Sam(), Plain(attention=True)], [Dynamic(), Plain()]], ids=str)  # fmt: skip
 def test_what_is_kept_between_steps_comes_back(methods: list[Any], tmp_path: Path) -> None:
-    make = transformer if isinstance(methods[0], Ptq4Sam) else residual
+    make = transformer if isinstance(methods[0], (Ptq4Sam, Dynamic)) else residual
     work, fresh = after(make(), *methods), make()
     kept.keep([work], tmp_path / "a.pt", "said", 3)
     assert kept.taken_up([fresh], tmp_path / "a.pt", "other") == 0 and not fresh.forms

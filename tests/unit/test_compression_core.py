@@ -137,6 +137,19 @@ def test_a_searched_range_loses_no_more_than_the_whole_one(seed: int, bits: int,
     assert all(each.shape == (1,) for each in alone)
 
 
+def test_a_short_end_has_levels_of_its_own() -> None:
+    """Four bits of what a GELU gives: with ends shrunk alike nothing below 0 had a level, and the mean was off."""
+    x = torch.nn.functional.gelu(1.2 * torch.randn(50_000, generator=torch.Generator().manual_seed(0)) - 0.4)
+    level = spec.activations(4)
+    scale, zero = scale_and_zero(*observers.observed([x], level, "error"), level)
+    found = uniform(x, scale, zero, level)
+    assert zero == 1 and float(found.min()) < 0
+    assert abs(float((found - x).mean())) < 0.25 * abs(float((x.clamp(min=0) - x).mean()))
+    grid = [(float((uniform(x, s, z, level) - x).abs().pow(2.4).sum()))
+            for s in torch.linspace(0.02, 0.6, 60) for z in torch.arange(0.0, 4)]  # fmt: skip
+    assert float((found - x).abs().pow(2.4).sum()) < 1.1 * min(grid)
+
+
 def test_ranges_of_percentiles_and_means_and_thinned_values() -> None:
     x, level = torch.linspace(0, 1, 10001), spec.activations(8)
     low, high = observers.observed([x, 1000 * x[-1:]], level, "percentile", 0.99)

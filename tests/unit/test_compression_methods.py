@@ -113,7 +113,7 @@ def test_seven_and_eight_bits_lose_little_and_every_layer_runs_in_integers(
     whole, found = (next(iter(work.outputs(work.samples, whole=each).values())) for each in (True, False))
     assert 0 < float((found - whole).square().mean().sqrt() / whole.square().mean().sqrt()) < most
     onnx.save(model_of(work), str(tmp_path / "net.onnx"))
-    assert assert_fused(tmp_path / "net.onnx", len(work.network.layers)) == len(work.network.layers)
+    assert_fused(tmp_path / "net.onnx", work.network.layers)
     assert {form.spec.bits for form in work.forms.values()} == {7}
 
 
@@ -178,6 +178,16 @@ def test_codewords_that_are_tuned_lose_less() -> None:
     before, tuned = (after(convs(), Mvq(codewords=16, tune=tune)) for tune in (0, 30))
     assert error(tuned) < error(before) and tuned.gains and all(gain.after <= gain.before for gain in tuned.gains)
     assert all(form.mask.sum(1).eq(4).all() for form in tuned.forms.values())
+
+
+def test_what_is_kept_learns_to_do_without_the_rest() -> None:
+    before, adapted = (after(convs(), Mvq(codewords=256, adapt=each, tune=0)) for each in (0, 40))
+    assert error(adapted) < 0.9 * error(before)
+    for name, form in adapted.forms.items():
+        other = before.forms[name]
+        assert isinstance(form, Coded) and isinstance(other, Coded) and form.mask is not None and other.mask is not None
+        assert form.mask.equal(other.mask), "what is kept is still the largest of the network's own weights"
+        assert not form().equal(other())
 
 
 def test_networks_share_one_frozen_codebook(monkeypatch: pytest.MonkeyPatch) -> None:

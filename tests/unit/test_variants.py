@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,16 @@ def test_models_that_are_not_alike_are_no_variants(tmp_path: Path) -> None:
     one, two = variants_of(tmp_path, "edges.onnx", "vehicles_people.onnx")
     with pytest.raises(
         ModelError, match=r"1\.onnx: cannot be a variant: its inputs and outputs are not those of 0\.onnx"
+    ):
+        Variants(load(one), [two])
+
+
+def test_variants_name_the_same_classes_in_the_same_order(tmp_path: Path) -> None:
+    one, two = variants_of(tmp_path, "vehicles_people.onnx", "vehicles_people.onnx")
+    said = json.loads(two.with_suffix(".json").read_text())
+    two.with_suffix(".json").write_text(json.dumps(said | {"classes": ["person", "vehicle"]}))
+    with pytest.raises(
+        ModelError, match=r"1\.onnx: cannot be a variant: its classes \(person, vehicle\) are not those of 0\.onnx"
     ):
         Variants(load(one), [two])
 

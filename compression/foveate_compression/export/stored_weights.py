@@ -50,8 +50,7 @@ def weight_nodes(layer: Layer, stored: Stored, added: Added, *, integers: bool, 
     of a DequantizeLinear before a MatMul it would make a MatMulNBits, that rounds activations and is slow.
     """
     name = layer.weight
-    added.replaced.add(name)
-    held = _levels(name, stored.levels, added, int4) if stored.levels is not None else _coded(layer, stored, added)
+    held = integers_of(layer, stored, added, int4=int4)
     if not integers:
         whole = added.node("Cast", [held], f"{name}.whole", to=TensorProto.FLOAT)
         along = stored.scale.reshape([-1 if i == layer.axis else 1 for i in range(len(stored.shape))])
@@ -60,6 +59,14 @@ def weight_nodes(layer: Layer, stored: Stored, added: Added, *, integers: bool, 
     scale = added.constant(f"{name}.scale", stored.scale.astype(np.float32))
     zero = added.constant(f"{name}.zero", np.zeros(len(stored.scale), np.int8))
     added.node("DequantizeLinear", [held, scale, zero], name, axis=layer.axis)
+
+
+def integers_of(layer: Layer, stored: Stored, added: Added, *, int4: bool) -> str:
+    """The weight's levels as int8, in its layout; nothing is left of the weight itself."""
+    added.replaced.add(layer.weight)
+    if stored.levels is not None:
+        return _levels(layer.weight, stored.levels, added, int4)
+    return _coded(layer, stored, added)
 
 
 def _levels(name: str, levels: NDArray[np.int8], added: Added, int4: bool) -> str:

@@ -12,9 +12,10 @@ import onnx.version_converter
 from onnx import helper, numpy_helper
 
 from foveate.errors import ModelError
+from foveate_compression.export.dynamic import product_nodes
 from foveate_compression.export.stored_weights import Added, weight_nodes
 from foveate_compression.network import Layer
-from foveate_compression.quantizers import Powers, Uniform
+from foveate_compression.quantizers import Dynamic, Powers, Uniform
 from foveate_compression.work import Work
 
 _INT32 = 2**31 - 1
@@ -41,7 +42,8 @@ def model_of(work: Work, profile: Profile = X86) -> onnx.ModelProto:
     for layer in work.network.layers:
         _store(work, layer, model, added, profile)
     for name, level in work.levels.items():
-        _level(model, name, level, added, profile)
+        if not isinstance(level, Dynamic):
+            _level(model, name, level, added, profile)
     changed = {name: value.detach().numpy() for name, value in work.constants.items()}
     replaced = added.replaced | changed.keys()
     kept = [item for item in model.graph.initializer if item.name not in replaced]
@@ -66,6 +68,9 @@ def _store(work: Work, layer: Layer, model: onnx.ModelProto, added: Added, profi
     if form is not None and stored is None:
         added.constant(layer.weight, form().detach().numpy(), instead=layer.weight)
     if stored is None:
+        return
+    if isinstance(work.levels.get(layer.input), Dynamic):
+        product_nodes(model, layer, stored, added, int4=profile.int4)
         return
     integers = isinstance(work.levels.get(layer.input), Uniform)
     weight_nodes(layer, stored, added, integers=integers, int4=profile.int4)

@@ -83,7 +83,7 @@ class Fcpts:
     steps: Annotated[int, Ge(0)] = 200
     batch: Annotated[int, Gt(0)] = 32
     rate: Annotated[float, Gt(0)] = 2e-2
-    weight_rate: Annotated[float, Ge(0)] = 1e-4
+    weight_rate: Annotated[float, Ge(0)] = 5e-4
     uniform: bool = False
     learn_shares: bool = True
     skip: tuple[str, ...] = field(default=())

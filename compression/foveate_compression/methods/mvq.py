@@ -12,11 +12,11 @@ from torch import Tensor
 from foveate_compression.coding import book_of, normalised
 from foveate_compression.kmeans import clustered
 from foveate_compression.methods.method import Progress
-from foveate_compression.network import Layer
+from foveate_compression.network import Layer, unrows
 from foveate_compression.placement import chosen
 from foveate_compression.reconstruction import Schedule, reconstructed
 from foveate_compression.vectors import Cut
-from foveate_compression.weights import Coded
+from foveate_compression.weights import Coded, Sparse
 from foveate_compression.work import Work
 
 
@@ -25,7 +25,8 @@ class Mvq:
     """Vectors of `size` output channels; `keep` of every `of` entries, the largest, stay (0: all, which is plain VQ).
 
     `masked`: distances and means count what stays alone; without it, all do, and the mask comes afterwards (the
-    baseline). `tune`: iterations of codewords, block by block. `reach`: the greatest level of a codeword; 63 does not
+    baseline). `adapt`: iterations in which what stays learns to do without the rest, block by block, before codewords
+    are found. `tune`: iterations of codewords, block by block. `reach`: the greatest level of a codeword; 63 does not
     overflow on x86 without VNNI. Layers that vectors do not fit, and `skip`, are left to later steps.
     """
 
@@ -36,6 +37,7 @@ class Mvq:
     masked: bool = True
     along: Literal["outputs", "inputs"] = "outputs"
     iterations: Annotated[int, Gt(0)] = 50
+    adapt: Annotated[int, Ge(0)] = 0
     tune: Annotated[int, Ge(0)] = 200
     reach: Annotated[int, Ge(1), Le(127)] = 63
     skip: tuple[str, ...] = field(default=())
@@ -49,8 +51,14 @@ class Mvq:
             layer for layer in work.network.layers if layer.name not in skipped and layer.weight not in work.forms
         ]
         layers = [layer for layer in layers if cut.fits(work.rows(layer)) and self._pays(work, layer)]
+        masks = {layer.weight: self._mask(work, layer, cut) for layer in layers} if self.keep else {}
+        if masks and self.adapt:
+            for layer in layers:
+                mask = unrows(cut.rows(masks[layer.weight], tuple(work.rows(layer).shape)), layer)
+                work.forms[layer.weight] = Sparse(layer, work.weight(layer).detach(), mask)
+            reconstructed(work, Schedule(iterations=self.adapt, drop=0.0, seed=self.seed), progress)
         for i, layer in enumerate(layers):
-            work.forms[layer.weight] = self._coded(work, layer, cut)
+            work.forms[layer.weight] = self._coded(work, layer, cut, masks.get(layer.weight))
             progress("codebooks", i + 1, len(layers))
         if self.tune:
             work.gains += reconstructed(work, Schedule(iterations=self.tune, drop=0.0, seed=self.seed), progress)
@@ -59,11 +67,13 @@ class Mvq:
         """Whether the codebook itself takes less than a quarter of what int8 would."""
         return 4 * self.codewords * self.size <= work.rows(layer).numel()
 
-    def _coded(self, work: Work, layer: Layer, cut: Cut) -> Coded:
+    def _mask(self, work: Work, layer: Layer, cut: Cut) -> Tensor:
+        return kept(cut.vectors(work.rows(layer).detach()), self.keep, self.of)
+
+    def _coded(self, work: Work, layer: Layer, cut: Cut, mask: Tensor | None) -> Coded:
         weight = work.weight(layer).detach()
         found = normalised(work.rows(layer).detach())
         vectors = cut.vectors(found.rows)
-        mask = kept(cut.vectors(work.rows(layer).detach()), self.keep, self.of) if self.keep else None
         counted = mask if self.masked else None
         clusters = clustered(vectors, self.codewords, counted, iterations=self.iterations, seed=self.seed)
         book, scale = book_of(clusters.codebook, found.scale, self.reach)

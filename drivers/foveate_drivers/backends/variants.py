@@ -32,6 +32,10 @@ class Variants(Backend):
             if _kinds(each.backend.inputs, each.backend.outputs) != _kinds(first.inputs, first.outputs):
                 text = f"its inputs and outputs are not those of {best.model.name}"
                 raise ModelError(str(each.model), "be a variant", text)
+            named = [one.manifest.classes for one in (best, each) if one.manifest is not None]
+            if len(named) == 2 and named[0] != named[1]:
+                text = f"its classes ({', '.join(named[1])}) are not those of {best.model.name} ({', '.join(named[0])})"
+                raise ModelError(str(each.model), "be a variant", text)
 
     def use(self, number: int) -> None:
         """From here on this one runs: 0 is the first."""
