@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_CHUNK = 2**20  # distances at a time: 4 MB, which caches hold; 16 MB take 1.6 to 2.2 times as long
+_CHUNK = 2**20  # distances at a time: 4 MB, which caches hold: 16 MB take 1.6 to 2.2 times as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +49,22 @@ def clustered(
 
 def assigned(kept: Tensor, mask: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest codeword of each vector, and its squared distance, over what counts (`kept` is 0 elsewhere)."""
-    codes = torch.empty(len(kept), dtype=torch.int64)
-    costs = torch.empty(len(kept), dtype=kept.dtype)
+    kept, codebook = kept.detach(), codebook.detach()
     squares = codebook.square().T
     whole = bool((mask == 1).all())
-    table = torch.cat([-2 * codebook.T, squares.sum(0)[None] if whole else squares]).detach()
-    counted = mask[:, :1] if whole else mask
+    table = torch.cat([-2 * codebook.T, squares.sum(0)[None] if whole else squares])
+    given = torch.cat([kept, mask[:, :1] if whole else mask], 1)
+    codes = torch.empty(len(kept), dtype=torch.int64)
+    least = torch.empty(len(kept), dtype=kept.dtype)
     size = max(1, _CHUNK // len(codebook))
+    room = torch.empty(min(size, len(kept)), len(codebook), dtype=kept.dtype)
     for begin in range(0, len(kept), size):
         part = slice(begin, begin + size)
-        far = torch.cat([kept[part], counted[part]], 1).detach() @ table  # less the vector's own square
-        # numpy's argmin is vectorised, torch's is not: 15 ms for 47 M distances instead of 150
+        far = torch.mm(given[part], table, out=room[: len(given[part])])  # less the vector's own square
+        # numpy's argmin is vectorised, torch's minimum with its place is not: 0.5 ms of 4 MB, and 2.5
         codes[part] = torch.from_numpy(far.numpy().argmin(1))
-        costs[part] = far.gather(1, codes[part, None])[:, 0] + kept[part].square().sum(1)
-    return codes, costs.clamp_(min=0)
+        least[part] = far.gather(1, codes[part, None])[:, 0]
+    return codes, (least + kept.square().sum(1)).clamp_(min=0)
 
 
 def nearest(kept: Tensor, codebook: Tensor, count: int) -> tuple[Tensor, Tensor]:

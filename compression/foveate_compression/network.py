@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from foveate.errors import ModelError
 from foveate_compression import preparation
+from foveate_compression.dequantization import dequantized
 from foveate_drivers.backends.torch_graph import Step, TorchGraph
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -51,9 +52,7 @@ class Network:
     def __init__(self, model: onnx.ModelProto, who: str) -> None:
         """Raises ModelError that names `who` and the node."""
         self.who = who
-        if any("Quantize" in node.op_type or node.op_type.startswith("QLinear") for node in model.graph.node):
-            raise ModelError(who, "compress", "it is quantized already; give the network in floating point")
-        self.model = preparation.prepared(model, who)
+        self.model = preparation.prepared(dequantized(model, who), who)
         self.graph = TorchGraph(self.model, who)
         self.batched = all(self.graph.shapes[name][:1] == (None,) for name in self.graph.inputs)
         self.layers = list(_layers(self.graph))

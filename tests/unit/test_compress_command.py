@@ -31,7 +31,9 @@ from foveate_compression.methods.mvq import Mvq  # noqa: E402
 from foveate_compression.methods.plain import Plain  # noqa: E402
 from foveate_compression.methods.ptq4sam import Ptq4Sam  # noqa: E402
 from foveate_compression.methods.reconstruct import Reconstruct  # noqa: E402
+from foveate_compression.network import Network  # noqa: E402
 from foveate_compression.preparation import exported  # noqa: E402
+from foveate_compression.work import Work  # noqa: E402
 from foveate_drivers.backends.manifest import Manifest  # noqa: E402
 from foveate_drivers.backends.onnx import OnnxBackend  # noqa: E402
 from tests.unit.test_compression_graph import model  # noqa: E402
@@ -139,6 +141,36 @@ def test_a_network_without_products_is_not_dynamic() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
     with pytest.raises(ModelError, match="cannot find products with inputs of their own: 'plain' is for convolutions"):
         after(work_of(net), Dynamic())
+
+
+@pytest.mark.parametrize("make", [convs, residual, transformer])
+def test_a_quantized_file_is_taken_as_the_network_whose_levels_it_holds(make: Callable[[], Any]) -> None:
+    first = after(make(), Plain(weights=6))
+    again = Work(Network(model_of(first), "small"), first.samples)
+    assert not {"QuantizeLinear", "DequantizeLinear", "Clip"} & {step.kind for step in again.network.graph.steps}
+    assert len(again.network.layers) == len(first.network.layers)
+    for layer in first.network.layers:
+        assert torch.allclose(first.weight(layer), again.weight(again.network.layer(layer.name)), atol=1e-6)
+    rounded_weights = Work(first.network, first.samples)
+    rounded_weights.forms = first.forms
+    found, wanted = (work.outputs(work.samples)["output"] for work in (again, rounded_weights))
+    assert float((found - wanted).abs().max()) < 2e-2 * float(wanted.abs().max()), "biases are whole numbers there"
+
+
+@pytest.mark.parametrize(("least", "kinds"), [(0, ["Conv", "Relu", "Conv"]), (128, ["Conv", "Conv"])])
+def test_a_range_that_begins_at_zero_is_a_relu(least: int, kinds: list[str], tmp_path: Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["a"]), helper.make_node("QuantizeLinear", ["a", "s", "z"], ["q"]),
+             helper.make_node("DequantizeLinear", ["q", "s", "z"], ["b"]), helper.make_node("Conv", ["b", "w"], ["y"]),
+             helper.make_node("QuantizeLinear", ["y", "s", "z"], ["r"]),
+             helper.make_node("DequantizeLinear", ["r", "s", "z"], ["output"])]  # fmt: skip
+    weight = torch.randn(3, 3, 1, 1, generator=torch.Generator().manual_seed(0)).numpy()
+    x = images(4).numpy() - 0.5
+    held = {"w": weight, "s": np.float32(0.05), "z": np.uint8(least)}
+    made = model(nodes, {"x": x[:1]}, ["output"], held)
+    network = Network(made, "small")
+    assert [step.kind for step in network.graph.steps][: len(kinds)] == kinds
+    whole = network.run({"x": torch.from_numpy(x)})["output"].numpy()
+    assert np.abs(run(made, {"x": torch.from_numpy(x)}, tmp_path)["output"] - whole).max() < 0.2 < np.abs(whole).max()
 
 
 def test_powers_of_softmaxes_are_in_the_file(tmp_path: Path) -> None:
@@ -396,13 +428,16 @@ def test_networks_and_names_that_cannot_be_used_are_refused_in_one_line(net: Pat
     onnx.save(
         model([helper.make_node("Det", ["x"], ["y"], "volume")], {"x": np.zeros((2, 2), np.float32)}, ["y"]), "det.onnx"
     )
+    own = helper.make_node("QLinearConv", ["x", "s", "z", "w", "s", "z", "s", "z"], ["y"])
+    held = {"s": np.float32(1), "z": np.uint8(0), "w": np.ones((1, 1, 1, 1), np.uint8)}
+    onnx.save(model([own], {"x": np.zeros((1, 1, 2, 2), np.uint8)}, ["y"], held), "integer.onnx")
     Path("nope.yaml").write_text("steps: [{method: plain, keep: ['head*']}]\n")
     cases = [
         (["net.onnx", "--output", "net.onnx"], "that is the network itself"),
         (["net.onnx", "net.onnx", "--output", "b.onnx"], "2 networks need a folder"),
         (["text.onnx", "--output", "b.onnx"], "text.onnx: cannot load"),
         (["none.onnx", "--output", "b.onnx"], "none.onnx: cannot load"),
-        ([str(launch_folder() / "models/edges.onnx"), "--output", "b.onnx"], "it is quantized already"),
+        (["integer.onnx", "--output", "b.onnx"], "integer.onnx: cannot compress: it is quantized by QLinearConv"),
         (["det.onnx", "--output", "b.onnx"], "Det (of volume)"),
         (["net.onnx", "--recipe", "int9", "--output", "b.onnx"], "did you mean 'int8'"),
         (["net.onnx", "--recipe", "none.yaml", "--output", "b.onnx"], "none.yaml"),
