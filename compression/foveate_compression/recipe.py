@@ -16,6 +16,7 @@ from foveate_compression.methods.dynamic import Dynamic
 from foveate_compression.methods.fcpts import Fcpts
 from foveate_compression.methods.method import Method
 from foveate_compression.methods.mixed import Mixed
+from foveate_compression.methods.mixed_latency import MixedLatency
 from foveate_compression.methods.mvq import Mvq
 from foveate_compression.methods.outlier_suppression import OutlierSuppression
 from foveate_compression.methods.plain import Plain
@@ -29,7 +30,7 @@ from foveate_compression.methods.vq4dit import Vq4Dit
 METHODS: dict[str, type[Method]] = {
     "plain": Plain, "mvq": Mvq, "vq4all": Vq4All, "vq4dit": Vq4Dit, "repquant": RepQuant,
     "outlier_suppression": OutlierSuppression, "fcpts": Fcpts, "ptq4sam": Ptq4Sam, "reconstruct": Reconstruct,
-    "recalibrate": Recalibrate, "mixed": Mixed, "dynamic": Dynamic,
+    "recalibrate": Recalibrate, "mixed": Mixed, "mixed_latency": MixedLatency, "dynamic": Dynamic,
 }  # fmt: skip
 
 

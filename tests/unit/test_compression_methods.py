@@ -19,10 +19,11 @@ from torch import nn  # noqa: E402
 from foveate.errors import ModelError  # noqa: E402
 from foveate_compression.export.fused import assert_fused  # noqa: E402
 from foveate_compression.export.writer import model_of  # noqa: E402
-from foveate_compression.methods import fcpts  # noqa: E402
+from foveate_compression.methods import fcpts, mixed_latency  # noqa: E402
 from foveate_compression.methods.fcpts import Fcpts  # noqa: E402
 from foveate_compression.methods.method import silent  # noqa: E402
 from foveate_compression.methods.mixed import Mixed, allotted  # noqa: E402
+from foveate_compression.methods.mixed_latency import MixedLatency  # noqa: E402
 from foveate_compression.methods.mvq import Mvq, kept  # noqa: E402
 from foveate_compression.methods.outlier_suppression import OutlierSuppression  # noqa: E402
 from foveate_compression.methods.plain import Plain  # noqa: E402
@@ -385,6 +386,37 @@ def test_bits_go_where_they_are_needed_and_no_more_than_asked() -> None:
     total = sum(form.spec.bits * work.network.weight(form.layer).numel() for form in work.forms.values())
     assert total <= 4.0 * sum(work.network.weight(layer).numel() for layer in work.network.layers)
     assert {form.spec.bits for form in work.forms.values()} > {7}  # the smallest layers have the most
+
+
+def test_as_few_layers_as_a_latency_asks_for_run_in_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A computer on which the first layer is slower in integers, and every other one takes half its time."""
+    names = [layer.name for layer in convs().network.layers]
+    whole = dict(zip(names, (10.0, 40.0, 40.0, 10.0), strict=True))
+
+    def times(work: Work) -> dict[str, float]:
+        quantized = {layer.name for layer in work.network.layers if layer.weight in work.forms}
+        return {name: took * (1 if name not in quantized else 2 if name == names[0] else 0.5)
+                for name, took in whole.items()}  # fmt: skip
+
+    monkeypatch.setattr(mixed_latency, "_times", times)
+    monkeypatch.setattr(mixed_latency, "_share", lambda work: sum(times(work).values()) / 100)
+    monkeypatch.setattr(mixed_latency, "_TRIED", 3)
+    chosen_by_share = {}
+    for share in (0.9, 0.7, 0.56):
+        work = after(convs(), MixedLatency(share=share))
+        chosen_by_share[share] = {form.layer.name for form in work.forms.values()}
+        assert sum(times(work).values()) <= 100 * share
+    assert len(chosen_by_share[0.9]) < len(chosen_by_share[0.7]) <= len(chosen_by_share[0.56]) == 3
+    assert names[0] not in chosen_by_share[0.56], "what integers make slower stays in floating point"
+    with pytest.raises(ModelError, match=r"in 0\.5 of its time: the fastest file takes 0\.55 of the whole network's"):
+        after(convs(), MixedLatency(share=0.5))
+
+
+def test_layers_are_measured_with_the_activations_that_their_kernels_take_in() -> None:
+    work = residual()
+    times = mixed_latency._times(work)
+    assert all(mixed_latency._of(layer, work, times) > 0 for layer in work.network.layers)
+    assert 0.05 < mixed_latency._share(work) < 20
 
 
 def test_channels_have_their_means_and_deviations_again() -> None:
