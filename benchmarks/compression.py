@@ -58,6 +58,7 @@ _SPARSE = {
     "80 % zeros, FCPTS": "rate: 0.02",
 }
 _VIT4 = "{method: plain, weights: 4, activations: 4, attention: true}, {method: recalibrate}"
+_CANDIDATES = f"{{method: vq4dit, codewords: 64, iterations: {_TUNE}"
 _MINMAX4 = "{method: plain, weights: 4, activations: 4, attention: true, activation_range: minmax}"
 METHODS: dict[str, dict[str, str]] = {
     "resnet": {
@@ -75,7 +76,8 @@ METHODS: dict[str, dict[str, str]] = {
         "W4A4, RepQuant": f"{{method: repquant}}, {_VIT4}",
         "W4A4, Outlier Suppression+": f"{{method: outlier_suppression}}, {_VIT4}",
         "VQ4ALL, shared": f"{{method: vq4all, codewords: 4096, iterations: {_TUNE}}}, {_BEHIND}",
-        "VQ4DiT, no data": f"{{method: vq4dit, codewords: 64, iterations: {_TUNE}}}, {{method: plain}}",
+        "VQ4DiT, no data": f"{_CANDIDATES}}}, {{method: plain}}",
+        "VQ4DiT, on images": f"{_CANDIDATES}, zero_data: false}}, {{method: plain}}",
         "W4A4, Outlier Suppression+, PTQ4SAM": f"{{method: outlier_suppression}}, {{method: ptq4sam}}, {_VIT4}",
         "W4A4, RepQuant, rounding learnt": f"{{method: repquant}}, {_VIT4}, {_LEARNT}",
     },

@@ -124,3 +124,20 @@ def test_what_is_no_recording_is_named(tmp_path: Path) -> None:
     write(bad, bad=frozenset(range(12)))
     with pytest.raises(NotFound, match="topics with images: none"):
         LogCamera(address=bad).open(VirtualClock())
+
+
+def test_what_a_recording_does_not_say_of_its_camera_the_rig_does(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mcap")
+    camera = LogCamera(address=path, field=0.5, width=64, height=48, offset=0.12, rate=25.0)
+    assert camera.pinhole is not None and camera.period_ns == 40_000_000
+    assert camera.rig_from_camera is not None and camera.rig_from_camera[0, 3] == 0.12
+    camera.open(VirtualClock())
+    camera.close()
+    camera = LogCamera(address=path, field=0.5)
+    camera.open(VirtualClock())
+    assert camera.pinhole is not None and (camera.pinhole.width, camera.pinhole.height) == (64, 48)
+    camera.close()
+    camera = LogCamera(address=path, field=0.5, width=640, height=480)
+    camera.uri = "log:a.mcap"
+    with pytest.raises(ProtocolError, match="images have 64 x 48 pixels, not 640 x 480 as options"):
+        camera.open(VirtualClock())

@@ -19,8 +19,10 @@ from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
 
 from foveate import codec
+from foveate.clock import VirtualClock
 from foveate.errors import BackendMissing, FoveateError, NotFound, RecordingError
 from foveate.messages import CameraInfo, DepthFrame, Events, Frame, Imu, Message, Pose, Stamp
+from foveate_drivers.events.log import LogEventCamera
 from foveate_logbook.formats import (
     export_csv,
     export_images,
@@ -647,6 +649,38 @@ def test_foveates_own_frames_are_read_as_foxglove_raw_images(tmp_path: Path) -> 
     cut.write_bytes(place.read_bytes()[:-40_000])
     with open_log(cut) as log:
         assert 3 <= len(everything(log)["/cam.frame"]) < 8 and "cut off" in log.problems[""]
+
+
+def test_foveates_own_events_play_as_an_event_camera(tmp_path: Path) -> None:
+    place, coder = tmp_path / "run.mcap", codec.codec_of(Events)
+    with place.open("wb") as stream:
+        writer = McapWriter(stream)
+        writer.start(library="foveate")
+        for topic, name in (("/dvs.events", coder.schema_name), ("/other", "foveate.Codec")):
+            schema = writer.register_schema(name, coder.encoding, coder.schema_data)
+            channel = writer.register_channel(topic, coder.encoding, schema)
+            for i in range(4):
+                t_ns = np.array([i * PERIOD - 5, i * PERIOD])
+                ones = np.ones(2, np.uint16)
+                events = Events(Stamp(i * PERIOD), t_ns, ones, i * ones, np.array([0, 1], np.uint8), 64, 48)
+                writer.add_message(channel, START + 9 + i * PERIOD, b"".join(coder.encode(events)), START)
+        writer.finish()
+    with open_log(place) as log:
+        found = everything(log)
+        assert not found["/other"] and "foveate.Codec is not a message of this foveate" in {
+            topic.reason for topic in log.topics
+        }
+        for i, events in enumerate(found["/dvs.events"]):
+            assert (
+                isinstance(events, Events) and events.y.tolist() == [i, i] and (events.width, events.height) == (64, 48)
+            )
+            assert log.start_ns + events.stamp.t_ns == START + 9 + i * PERIOD
+            assert (events.t_ns - events.stamp.t_ns).tolist() == [-5, 0]
+    camera, clock = LogEventCamera(address=place), VirtualClock()
+    camera.open(clock)
+    clock.advance(camera.due_ns())
+    assert camera.read(1.0).y.tolist() == [0, 0]
+    camera.close()
 
 
 @pytest.mark.data

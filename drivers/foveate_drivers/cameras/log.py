@@ -7,11 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+from annotated_types import Ge, Gt, Le
+
 from foveate.clock import Clock
 from foveate.device import DeviceInfo
 from foveate.errors import EndOfStream, ProtocolError
 from foveate.messages import Frame, Message
-from foveate.node import Folder
+from foveate.node import Folder, Unit
+from foveate_calibration.pinhole import Pinhole
+from foveate_calibration.rigid import transform
 from foveate_drivers import log_topic
 from foveate_drivers.cameras.base import Camera
 from foveate_logbook.formats.base import Log
@@ -21,9 +26,23 @@ class LogCamera(Camera):
     """Gives a log's frames at the times they were taken, counted from the first; what is missing is not made up."""
 
     def __init__(
-        self, *, address: Annotated[Path, Folder(or_file=True)], topic: str | None = None, loop: bool = False
-    ) -> None:
-        """`topic`: may be left out where the log has one topic of images."""
+        self, *, address: Annotated[Path, Folder(or_file=True)], topic: str | None = None, loop: bool = False,
+        field: Annotated[float, Unit("rad"), Gt(0.001), Le(2.5)] | None = None,
+        width: Annotated[int, Unit("px"), Ge(1)] | None = None,
+        height: Annotated[int, Unit("px"), Ge(1)] | None = None,
+        offset: Annotated[float, Unit("m")] = 0.0, rate: Annotated[float, Unit("Hz"), Gt(0)] | None = None,
+    ) -> None:  # fmt: skip
+        """`topic`: may be left out where the log has one topic of images.
+
+        What a log does not say: `field`, the camera's full horizontal angle of view; for nodes that aim with it `width`
+        and `height`, too, which the images must have then, and `rate`, at which it was recorded; `offset`, the place
+        along the rig's x.
+        """
+        self.period_ns = round(1e9 / rate) if rate is not None else None
+        self._field = field
+        if field is not None and width is not None and height is not None:
+            self.pinhole = Pinhole.from_field(width, height, field)
+        self.rig_from_camera = transform(np.eye(3), np.array([offset, 0.0, 0.0]))
         self._path = address
         self._topic = topic
         self._loop = loop
@@ -54,6 +73,12 @@ class LogCamera(Camera):
         self._next = self._fetched()
         if self._next is None:
             raise ProtocolError(self.uri, "open", f"no image of topic '{self._topic}' can be decoded")
+        height, width = self._next.image.shape[:2]
+        if self.pinhole is not None and (width, height) != (self.pinhole.width, self.pinhole.height):
+            wanted = f"{self.pinhole.width} x {self.pinhole.height} as options 'width' and 'height' say"
+            raise ProtocolError(self.uri, "open", f"its images have {width} x {height} pixels, not {wanted}")
+        if self._field is not None:
+            self.pinhole = Pinhole.from_field(width, height, self._field)
         self._shift_ns = now_ns - self._next.stamp.t_ns
         self._last_ns = now_ns - 1
 

@@ -7,12 +7,14 @@ import binascii
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from foveate.messages import CameraInfo, Frame, Message, Pose
+from foveate import messages
+from foveate.codec import Codec
+from foveate.messages import CameraInfo, Events, Frame, Message, Pose
 from foveate_logbook.formats import pixels
 from foveate_logbook.formats.channels import Arrival, Decoder, Undecodable, one_line
 
@@ -60,6 +62,8 @@ class _Time:
 
 def protobuf_decoder(name: str, descriptors: bytes) -> Decoder:
     """How to read protobuf messages of schema `name`, whose file descriptor set the log carries."""
+    if name.startswith("foveate."):
+        return _own(name)
     known = _CONVERTERS.get(name)
     if known is None:
         return Decoder(None, f"{name} has no counterpart in foveate")
@@ -72,6 +76,23 @@ def protobuf_decoder(name: str, descriptors: bytes) -> Decoder:
         return known.convert(kind.FromString(data), at)
 
     return Decoder(known.kind, "", decode, known.look)
+
+
+def _own(name: str) -> Decoder:
+    """How to read a message of foveate's own that Foxglove has no schema for, such as events: on the log's clock."""
+    kind = getattr(messages, name.removeprefix("foveate."), None)
+    if not (isinstance(kind, type) and issubclass(kind, Message)):
+        return Decoder(None, f"{name} is not a message of this foveate")
+    codec = Codec(kind)
+
+    def decode(data: bytes, at: Arrival) -> Iterable[Message]:
+        message = codec.decode(data)
+        shift_ns = at.memory.setdefault("shift_ns", at.stamp().t_ns - message.stamp.t_ns)  # of the run's clock
+        if isinstance(message, Events):
+            message = replace(message, t_ns=message.t_ns + shift_ns)
+        return [replace(message, stamp=replace(message.stamp, t_ns=message.stamp.t_ns + shift_ns))]
+
+    return Decoder(kind, "", decode)
 
 
 def json_decoder(name: str) -> Decoder:
