@@ -52,6 +52,7 @@ _INTEGERS = {
     "4 bits on average": "{method: mixed, average: 4.0}, {method: plain}",
     "W4A8": "{method: plain, weights: 4}",
 }
+_SHARED = "VQ4ALL, shared"  # by all networks that have it
 _SPARSE = {
     "80 % zeros, uniform": "uniform: true, learn_shares: false",
     "80 % zeros, ERK": "learn_shares: false",
@@ -65,7 +66,7 @@ METHODS: dict[str, dict[str, str]] = {
         **_INTEGERS,
         **{name: f"{{method: mvq, {said}}}, {_BEHIND}" for name, said in _CODES.items()},
         **{name: f"{{method: fcpts, sparsity: 0.8, steps: {_TUNE}, {said}}}" for name, said in _SPARSE.items()},
-        "VQ4ALL, shared": f"{{method: vq4all, codewords: 4096, iterations: {_TUNE}}}, {_BEHIND}",
+        _SHARED: f"{{method: vq4all, codewords: 4096, iterations: {_TUNE}}}, {_BEHIND}",
     },
     "mobilenet": dict(_INTEGERS),
     "vit": {
@@ -75,7 +76,7 @@ METHODS: dict[str, dict[str, str]] = {
         "W4A4, plain": _VIT4,
         "W4A4, RepQuant": f"{{method: repquant}}, {_VIT4}",
         "W4A4, Outlier Suppression+": f"{{method: outlier_suppression}}, {_VIT4}",
-        "VQ4ALL, shared": f"{{method: vq4all, codewords: 4096, iterations: {_TUNE}}}, {_BEHIND}",
+        _SHARED: f"{{method: vq4all, codewords: 4096, iterations: {_TUNE}}}, {_BEHIND}",
         "VQ4DiT, no data": f"{_CANDIDATES}}}, {{method: plain}}",
         "VQ4DiT, on images": f"{_CANDIDATES}, zero_data: false}}, {{method: plain}}",
         "W4A4, Outlier Suppression+, PTQ4SAM": f"{{method: outlier_suppression}}, {{method: ptq4sam}}, {_VIT4}",
@@ -97,13 +98,11 @@ def arrays(data: Images, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return given, torch.from_numpy(data.test).float() / 255, torch.from_numpy(data.test_label).long()
 
 
-def one(name: str, method: str, seed: int, work: Path) -> dict[str, Any]:
-    """Compress one network and keep what it reached, and the file of the first seed."""
+def one(name: str, method: str, seed: int, work: Path) -> None:
+    """Compress a network (with those that it shares something with), and keep what was reached, and the file."""
     recipe = recipes.of_text(f"calibration: {{seed: {seed}}}\nsteps: [{METHODS[name][method]}]", method)
     given, test, label = arrays(cifar10(), seed)
-    together = (
-        [name, *(other for other in ("resnet", "vit") if other != name)] if method == "VQ4ALL, shared" else [name]
-    )
+    together = [each for each in METHODS if method in METHODS[each]] if method == _SHARED else [name]
     networks = [Network.of_module(network(each, work), test, each) for each in together]
     works = [Work(each, {each.graph.inputs[0]: given}) for each in networks]
     begin = time.perf_counter()
@@ -111,20 +110,24 @@ def one(name: str, method: str, seed: int, work: Path) -> dict[str, Any]:
         torch.manual_seed(seed)
         applied(step, works, silent)
     seconds = time.perf_counter() - begin
-    first = works[0]
-    samples = {first.network.graph.inputs[0]: test}
-    accuracy = [float((next(iter(first.outputs(samples, whole=whole).values())).argmax(1) == label).float().mean())
+    for each, made in zip(together, works, strict=True):
+        path = _kept(each, method, seed, work)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(model_of(made), str(path.with_suffix(".onnx")))
+        reached = _reached(made, test, label)
+        reached |= {"seconds": seconds, "bytes": path.with_suffix(".onnx").stat().st_size}
+        path.write_text(json.dumps(reached))
+        print(f"{each}/{method}, seed {seed}: {reached['float']:.1%} to {reached['accuracy']:.1%}, "
+              f"{32 / reached['bits']:.1f}x, {seconds:.0f} s", flush=True)  # fmt: skip
+
+
+def _reached(work: Work, test: Tensor, label: Tensor) -> dict[str, float]:
+    samples = {work.network.graph.inputs[0]: test}
+    accuracy = [float((next(iter(work.outputs(samples, whole=whole).values())).argmax(1) == label).float().mean())
                 for whole in (True, False)]  # fmt: skip
-    weights = sum(first.network.weight(layer).numel() for layer in first.network.layers)
-    folder = work / name / method.replace(" ", "_").replace(",", "").replace("%", "percent")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{seed}.onnx"
-    onnx.save(model_of(first), str(path))
-    zeros = sum(int((first.weight(layer) == 0).sum()) for layer in first.network.layers) / weights
-    reached = {"float": accuracy[0], "accuracy": accuracy[1], "bits": first.bits() / weights, "seconds": seconds,
-               "bytes": path.stat().st_size, "zeros": zeros}  # fmt: skip
-    (folder / f"{seed}.json").write_text(json.dumps(reached))
-    return reached
+    weights = sum(work.network.weight(layer).numel() for layer in work.network.layers)
+    zeros = sum(int((work.weight(layer) == 0).sum()) for layer in work.network.layers) / weights
+    return {"float": accuracy[0], "accuracy": accuracy[1], "bits": work.bits() / weights, "zeros": zeros}
 
 
 def _kept(name: str, method: str, seed: int, work: Path) -> Path:
@@ -137,9 +140,7 @@ def all_of_them(work: Path, only: str) -> None:
         for name, methods in METHODS.items():
             for method in methods:
                 if only in f"{name}/{method}" and not _kept(name, method, seed, work).exists():
-                    reached = one(name, method, seed, work)
-                    print(f"{name}/{method}, seed {seed}: {reached['float']:.1%} to {reached['accuracy']:.1%}, "
-                          f"{32 / reached['bits']:.1f}x, {reached['seconds']:.0f} s", flush=True)  # fmt: skip
+                    one(name, method, seed, work)
 
 
 def tables(work: Path, rounds: int) -> None:

@@ -24,7 +24,7 @@ from foveate_nodes.odometry.odometry import Odometry
 
 MODELS = Path(__file__).parents[2] / "launch" / "models"
 MODEL = MODELS / "edges.onnx"
-DEFAULTS = {"edges": "canny", "model": None, "threads": 1}
+DEFAULTS = {"edges": "canny", "model": None, "backend": "onnx", "threads": 1}
 
 
 @pytest.fixture(scope="module")

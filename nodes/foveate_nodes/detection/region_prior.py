@@ -6,7 +6,7 @@ After Long, Zhao, Chen, Gu, Gu: wide-area detection with high-probability region
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
 from foveate import catalog
-from foveate.errors import FoveateError, ModelError, StateError
+from foveate.errors import ModelError, StateError
 from foveate.messages import Frame, ProbabilityMap
 from foveate.node import Node, Problem, Unit
 from foveate_drivers.backends.base import Backend
@@ -24,6 +24,7 @@ from foveate_drivers.backends.loading import Loaded, load_known
 from foveate_drivers.backends.manifest import Manifest
 from foveate_drivers.cameras.base import Camera
 from foveate_nodes.detection.grid import Grid
+from foveate_nodes.models.model_check import problems
 
 _MULTIPLE = 16  # the network halves its input four times
 _MEMORY = 0.3  # share of the newest frame in the running average of the regions
@@ -53,6 +54,7 @@ class RegionPrior(Node):
         height: Annotated[float, Unit("rad"), Gt(0), Le(3)] = 0.471,
         cell: Annotated[float, Unit("rad"), Gt(0.0005)] = 0.007,
         density: dict[str, Annotated[float, Ge(0)]] | None = None,
+        backend: str = "onnx",
         provider: str = "",
         threads: Annotated[int, Ge(1), Le(64)] = 1,
     ) -> None:
@@ -62,26 +64,26 @@ class RegionPrior(Node):
         self._range_m = range
         self.grid = Grid.over(width, height, cell)
         self._density = dict(DENSITY if density is None else density)
-        self._options = (provider, threads)
+        self._options = {"backend": backend, "provider": provider, "threads": threads}
         self._backend: Backend | None = None
         self._mean: NDArray[np.float32] | None = None
         self._cell_of: NDArray[np.int64] | None = None
 
     @classmethod
     def check(cls, **p: Any) -> Iterator[Problem]:
-        try:
-            classes = _load(p["model"], p["provider"], p["threads"])[0].classes
-        except FoveateError as error:
-            yield Problem("model", str(error))
-            return
-        for name in p["density"] or {}:
-            if name not in classes:
-                yield Problem("density", f"the model has no class '{name}'{catalog.did_you_mean(name, classes)}")
+        found: list[Manifest] = []
+        options = {name: p[name] for name in ("backend", "provider", "threads")}
+        yield from problems(lambda: found.append(_load(p["model"], options)[0]), p["backend"], p["provider"])
+        for name in (p["density"] or {}) if found else ():
+            if name not in found[0].classes:
+                yield Problem(
+                    "density", f"the model has no class '{name}'{catalog.did_you_mean(name, found[0].classes)}"
+                )
 
     def open(self) -> None:
         if self._camera.pinhole is None or self._camera.rig_from_camera is None:
             raise StateError(self._camera.uri, "make a panorama", "the rig must give its angle of view and place")
-        manifest, loaded = _load(self._model, *self._options)
+        manifest, loaded = _load(self._model, self._options)
         loaded.prove()
         self._backend = loaded.backend
         self._weights = np.array([self._density.get(name, 0.0) for name in manifest.classes], np.float32)
@@ -129,9 +131,8 @@ class RegionPrior(Node):
         return ProbabilityMap(frame.stamp, self._mean.copy(), grid.left_rad, grid.top_rad, grid.cell_rad)
 
 
-def _load(model: Path, provider: str, threads: int) -> tuple[Manifest, Loaded]:
+def _load(model: Path, options: Mapping[str, Any]) -> tuple[Manifest, Loaded]:
     """The model and its manifest. Raises ModelError for one that is no region network."""
-    options = {"provider": provider, "threads": threads}
     unknown = "no manifest with its classes beside it"
     manifest, loaded = load_known(model, "segment with it", options, unknown=unknown)
     shapes = [item.shape for item in (*loaded.backend.inputs, *loaded.backend.outputs)]

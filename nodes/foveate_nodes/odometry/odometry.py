@@ -12,6 +12,7 @@ from foveate.catalog import optional
 from foveate.errors import BackendMissing, FoveateError
 from foveate.messages import CameraInfo, DepthFrame, Frame, Message
 from foveate.node import Node, Problem, Unit
+from foveate_nodes.models.model_check import problems
 from foveate_nodes.odometry.errors import OdometryError
 from foveate_nodes.odometry.messages import EdgeMap, Keyframe, PoseEstimate, Tracking
 
@@ -39,22 +40,27 @@ class Odometry(Node):
         residual: Literal["photometric", "distance", "both"] = "photometric", corners: bool = True,
         planes: Annotated[float, Ge(0), Le(10)] = 0.5, window: Annotated[int, Ge(0), Le(12)] = 6,
         window_planes: Annotated[float, Ge(0), Le(10)] = 0.05, patience: Annotated[float, Unit("s"), Gt(0)] = 2.0,
+        backend: str = "onnx",
         threads: Annotated[int, Ge(1), Le(64)] = 1,
     ) -> None:  # fmt: skip
         """`edges`: Canny's with Otsu's thresholds, or those of the network in `model`; `residual`: brightness,
         distance to the nearest edge, or both; `planes`: weight of surfaces against it, 0 = none; `window_planes`: that
         between keyframes; `window`: keyframes that are optimised together (0 = none); `patience`: after so long
-        without a way back it begins anew; `threads`: of the network."""
+        without a way back it begins anew; `backend`, `threads`: of the network."""
         self._options: dict[str, Any] = {
             "residual": residual, "use_corners": corners, "planes": planes, "window": window,
             "window_planes": window_planes, "patience_s": patience,
         }  # fmt: skip
-        self._edge_options = (edges, model, threads)
+        self._edge_options = (edges, model, backend, threads)
 
     @classmethod
     def check(cls, **p: Any) -> Iterator[Problem]:
+        options = (p["edges"], p["model"], p["backend"], p["threads"])
+        if p["edges"] == "network" and p["model"] is not None:
+            yield from problems(lambda: _detector(*options), p["backend"], "")
+            return
         try:
-            _detector(p["edges"], p["model"], p["threads"])
+            _detector(*options)
         except BackendMissing as error:
             yield Problem("use", str(error))
         except FoveateError as error:
@@ -77,7 +83,7 @@ class Odometry(Node):
         return self._following.step(frame, depth, info)
 
 
-def _detector(edges: str, model: Path | None, threads: int) -> EdgeDetector:
+def _detector(edges: str, model: Path | None, backend: str, threads: int) -> EdgeDetector:
     """Raises ModelError, BackendMissing, OdometryError (no model is named)."""
     optional("cv2", "odometry", "odometry")
     optional("numba", "odometry", "odometry")
@@ -89,4 +95,4 @@ def _detector(edges: str, model: Path | None, threads: int) -> EdgeDetector:
         raise OdometryError("odometry: 'edges: network' needs the network's file; add 'model: models/edges.onnx'")
     from foveate_nodes.odometry.network_edges import NetworkEdges
 
-    return NetworkEdges(model, threads=threads)
+    return NetworkEdges(model, backend=backend, threads=threads)
