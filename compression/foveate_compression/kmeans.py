@@ -55,7 +55,6 @@ def assigned(kept: Tensor, mask: Tensor, codebook: Tensor) -> tuple[Tensor, Tens
     table = torch.cat([-2 * codebook.T, squares.sum(0)[None] if whole else squares])
     given = torch.cat([kept, mask[:, :1] if whole else mask], 1)
     codes = torch.empty(len(kept), dtype=torch.int64)
-    least = torch.empty(len(kept), dtype=kept.dtype)
     size = max(1, _CHUNK // len(codebook))
     room = torch.empty(min(size, len(kept)), len(codebook), dtype=kept.dtype)
     for begin in range(0, len(kept), size):
@@ -63,8 +62,7 @@ def assigned(kept: Tensor, mask: Tensor, codebook: Tensor) -> tuple[Tensor, Tens
         far = torch.mm(given[part], table, out=room[: len(given[part])])  # less the vector's own square
         # numpy's argmin is vectorised, torch's minimum with its place is not: 0.5 ms of 4 MB, and 2.5
         codes[part] = torch.from_numpy(far.numpy().argmin(1))
-        least[part] = far.gather(1, codes[part, None])[:, 0]
-    return codes, (least + kept.square().sum(1)).clamp_(min=0)
+    return codes, (kept - mask * codebook[codes]).square_().sum(1)
 
 
 def nearest(kept: Tensor, codebook: Tensor, count: int) -> tuple[Tensor, Tensor]:
