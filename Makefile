@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests on one of as many workers as there are cores; what is of real clocks and sockets runs alone, afterwards.
+PARALLEL := -n auto --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: run test test-all check clean
@@ -10,11 +12,13 @@ run: $(VENV)/run.stamp
 	$(BIN)/foveate run wide_area --duration 12s
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m "not heavy"
+	$(BIN)/python -m pytest -m "not heavy and not live" $(PARALLEL)
+	$(BIN)/python -m pytest -m "live and not heavy"
 
 # Adds what needs torch or other people's decoders, and the tests that take long.
 test-all: $(VENV)/all.stamp
-	$(BIN)/python -m pytest -m heavy
+	$(BIN)/python -m pytest -m "heavy and not live" $(PARALLEL)
+	$(BIN)/python -m pytest -m "heavy and live"
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -23,10 +23,13 @@ settings.load_profile("house")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of real data skip, with the reason, where the data are absent; live tests are tried three times."""
     for item in items:
-        if "live" in item.keywords or item.path.parent.name in ("conformance", "fault"):
+        if item.path.parent.name in ("conformance", "fault"):
+            item.add_marker(pytest.mark.live)
+        if "live" in item.keywords:
             item.add_marker(pytest.mark.flaky(reruns=2))  # a busy computer that pauses is not what they test
         if "data" in item.keywords and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"needs the folder {SHARED.name} beside the checkout"))

@@ -112,6 +112,19 @@ def test_files_of_weights_alone_give_what_is_simulated(make: Callable[[], Any], 
     assert not {"MatMulNBits", "DequantizeLinear"} & kernels(tmp_path / "net.onnx").keys()
 
 
+def test_masks_are_a_bit_an_entry_whatever_their_number(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 16, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    work = after(work_of(net), Mvq(size=4, codewords=2, keep=2, of=4, tune=0))
+    masks = [form.mask for form in work.forms.values()]
+    assert [mask.numel() % 8 for mask in masks] == [4, 0]
+    made = model_of(work)
+    held = {item.name: item for item in made.graph.initializer}
+    assert held["masks"].dims == [256, 8] and sum(name.endswith("mask.held") for name in held) == 2
+    assert [held[f"{name}.mask.held"].dims[0] for name in work.forms] == [(mask.numel() + 7) // 8 for mask in masks]
+    ours = work.outputs(work.samples)["output"].numpy()
+    assert np.abs(run(made, work.samples, tmp_path)["output"] - ours).max() < 1e-5
+
+
 @pytest.mark.parametrize("int4", [False, True])
 @pytest.mark.parametrize("first", [[], [Mvq(codewords=8, size=4, keep=0, tune=0)]], ids=["levels", "codebook"])
 def test_products_with_ranges_of_their_own_run_make_one_kernel(first: list[Any], int4: bool, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class Added:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initialisers: list[onnx.TensorProto] = field(default_factory=list)
     replaced: set[str] = field(default_factory=set)
-    books: dict[tuple[tuple[int, ...], bytes], str] = field(default_factory=dict)  # names of codebooks
+    books: dict[tuple[tuple[int, ...], bytes], str] = field(default_factory=dict)  # names of what layers share
 
     def constant(self, name: str, value: NDArray[Any], instead: str = "") -> str:
         """An initialiser; `instead` of another."""
@@ -30,7 +30,7 @@ class Added:
         self.replaced |= {instead} - {""}
         return name
 
-    def codebook(self, name: str, book: NDArray[np.int8]) -> str:
+    def codebook(self, name: str, book: NDArray[Any]) -> str:
         """An initialiser, one for all layers that share it."""
         key = (book.shape, book.tobytes())
         if key not in self.books:
@@ -88,12 +88,8 @@ def _coded(layer: Layer, stored: Stored, added: Added) -> str:
     book = added.codebook(f"{name}.codebook", stored.codebook)
     vectors = added.node("Gather", [book, _numbers(f"{name}.codes", stored.codes, added)], f"{name}.vectors", axis=0)
     if stored.mask is not None:
-        patterns, numbers = np.unique(stored.mask, axis=0, return_inverse=True)
-        table = added.constant(f"{name}.patterns", patterns)
-        chosen = _numbers(f"{name}.mask", numbers.reshape(-1), added)
-        mask = added.node("Gather", [table, chosen], f"{name}.masks", axis=0)
         none = added.constant(f"{name}.none", np.zeros((), np.int8))
-        vectors = added.node("Where", [mask, vectors, none], f"{name}.kept")
+        vectors = added.node("Where", [_mask(name, stored.mask, added), vectors, none], f"{name}.kept")
     shape = stored.shape
     if cut.along == "outputs":
         groups = shape[0] // cut.size
@@ -108,7 +104,22 @@ def _coded(layer: Layer, stored: Stored, added: Added) -> str:
     return added.node("Transpose", [rows], f"{name}.int8", perm=order)
 
 
-def _numbers(name: str, numbers: NDArray[np.int64], added: Added) -> str:
+def _mask(name: str, mask: NDArray[np.bool_], added: Added) -> str:
+    """A bit for each entry, eight in a byte; a table of all bytes, one for all layers, makes eight of one again."""
+    table = added.codebook("masks", np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.bool_))
+    packed = np.packbits(mask)
+    eights = added.node("Gather", [table, _numbers(f"{name}.mask", packed, added)], f"{name}.eights", axis=0)
+    if mask.size % 8:
+        flat = added.node("Reshape", [eights, added.constant(f"{name}.flat", np.array([-1], np.int64))], f"{name}.bits")
+        ends = [
+            added.constant(f"{name}.{end}", np.array([at], np.int64)) for end, at in (("from", 0), ("to", mask.size))
+        ]
+        eights = added.node("Slice", [flat, *ends], f"{name}.own")
+    shape = added.constant(f"{name}.mask.shape", np.array(mask.shape, np.int64))
+    return added.node("Reshape", [eights, shape], f"{name}.masks")
+
+
+def _numbers(name: str, numbers: NDArray[Any], added: Added) -> str:
     """Codes in as few bytes as their greatest needs, and what Gather reads."""
     greatest = int(numbers.max(initial=0))
     kind = np.uint8 if greatest < 2**8 else np.uint16 if greatest < 2**16 else np.int32
