@@ -3,6 +3,7 @@
     python benchmarks/compression.py --work DIR              trains the networks, compresses them (hours on two cores)
     python benchmarks/compression.py --work DIR --tables     what was reached, and latencies, measured now
     python benchmarks/compression.py --work DIR --only resnet/mvq
+    python benchmarks/compression.py --work DIR --codes      the error of weights by the size of their codebooks
 
 Networks and data are those of `networks.py`; a seed chooses the 256 calibration images and what a method draws. The
 vision transformer has outliers behind its norms, as large ones do (`inject`). What is done is kept in DIR.
@@ -20,15 +21,18 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from networks import Images, cifar10, trained
+from networks import CIFAR10, Images, cifar10, trained
 from torch import Tensor, nn
 
 from foveate_compression import recipe as recipes
+from foveate_compression.coding import normalised
 from foveate_compression.export.fused import kernels
 from foveate_compression.export.writer import model_of
 from foveate_compression.methods.method import applied, silent
-from foveate_compression.network import Network
+from foveate_compression.methods.mvq import Mvq
+from foveate_compression.network import Network, rows
 from foveate_compression.networks.outliers import inject
+from foveate_compression.networks.resnet import released
 from foveate_compression.networks.vit import ViT
 from foveate_compression.work import Work
 
@@ -61,6 +65,9 @@ _SPARSE = {
 _VIT4 = "{method: plain, weights: 4, activations: 4, attention: true}, {method: recalibrate}"
 _CANDIDATES = f"{{method: vq4dit, codewords: 64, iterations: {_TUNE}"
 _MINMAX4 = "{method: plain, weights: 4, activations: 4, attention: true, activation_range: minmax}"
+_RELEASED = CIFAR10.parents[1] / "models" / "classifiers" / "resnet_cifar10" / "pretrained_models"
+_CODED = [(4, 128, 0, 1), (8, 64, 4, 8), (4, 16, 2, 4), (8, 256, 0, 1), (8, 32, 3, 8), (16, 64, 4, 16), (8, 32, 6, 8),
+          (8, 64, 0, 1), (8, 16, 2, 8)]  # size, codewords, keep, of  # fmt: skip
 METHODS: dict[str, dict[str, str]] = {
     "resnet": {
         **_INTEGERS,
@@ -194,15 +201,40 @@ def latency(work: Path, rounds: int) -> None:
         print(f"| {name} | {method} | {took:.2f} | {statistics.median(times[name, 'float']) / took:.2f} | {count} |")
 
 
+def codes(work: Path) -> None:
+    """Squared errors of normalised weights, relative to their squares, where nothing is tuned: plain VQ and MVQ."""
+    networks = {"resnet": network("resnet", work)}
+    networks |= {path.stem.partition("-")[0]: released(path) for path in sorted(_RELEASED.glob("resnet*.th"))}
+    shown = " | ".join(networks)
+    print(f"| vectors of | codewords | kept | {shown}, bits a weight: error |\n|{'---|' * (3 + len(networks))}")
+    for size, count, keep, of in _CODED:
+        cells = []
+        for name, net in networks.items():
+            made = Work(Network.of_module(net, torch.zeros(1, 3, 32, 32), name), {})
+            Mvq(size=size, codewords=count, keep=keep, of=of, tune=0, iterations=30).apply(made, silent)
+            lost = whole = bits = number = 0.0
+            for weight, form in made.forms.items():
+                wanted = rows(made.constant(weight), form.layer).flatten(1)
+                scale = normalised(wanted).scale[:, None]
+                off = (rows(form().detach(), form.layer).flatten(1) - wanted) / scale
+                lost, whole = lost + float(off.square().sum()), whole + float((wanted / scale).square().sum())
+                bits, number = bits + form.bits(), number + wanted.numel()
+            cells.append(f"{bits / number:.2f}: {lost / whole:.3f}")
+        print(f"| {size} | {count} | {f'{keep} of {of}' if keep else 'all'} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of networks and results")
     parser.add_argument("--only", default="", help="those whose NETWORK/METHOD has this in it")
     parser.add_argument("--tables", action="store_true", help="print what was reached, and measure latencies")
+    parser.add_argument("--codes", action="store_true", help="print errors of weights by codebook")
     parser.add_argument("--rounds", type=int, default=50, help="of the latency measurement")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.tables:
+    if options.codes:
+        codes(options.work)
+    elif options.tables:
         tables(options.work, options.rounds)
     else:
         all_of_them(options.work, options.only)
