@@ -19,12 +19,13 @@ from foveate_compression import kept
 from foveate_compression.export.fused import assert_fused, in_integers
 from foveate_compression.export.writer import PROFILES, Profile, model_of
 from foveate_compression.methods.method import Progress, applied
-from foveate_compression.network import Layer, Network
-from foveate_compression.quantizers import Dynamic, Uniform
+from foveate_compression.network import Network
 from foveate_compression.recipe import Recipe
 from foveate_compression.samplers import Labelled
 from foveate_compression.scoring import Score, agreement, score, weight_errors
 from foveate_compression.work import Work
+
+_INHERITED = ("classes", "input", "layout", "training", "preprocessing", "golden_agreement")  # by the manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def written(work: Work, path: Path, recipe: Recipe, test: Labelled) -> Made:
     """The file, its manifest and golden pair; all of them or none."""
     profile = Profile(PROFILES[recipe.export.target].signed_activations, recipe.export.int4)
     model = model_of(work, profile)
-    integer = [layer for layer in work.network.layers if _quantized(work, layer) and _kernel(work, layer)]
+    integer = [layer for layer in work.network.layers if work.in_integers(layer)]
     first = {name: value[:1] for name, value in test.samples.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as place:
@@ -102,7 +103,8 @@ def written(work: Work, path: Path, recipe: Recipe, test: Labelled) -> Made:
         count = len(in_integers(fresh, work.network.layers, profile.signed_activations))
         likeness = _like(work, fresh, test)
         whole, small = (score(work, test.samples, test.labels, whole=each) for each in (True, False))
-        golden = _run(fresh, first)[0]
+        image, *others = first
+        golden = _run(fresh, {image: first[image]} | {name: torch.zeros_like(first[name]) for name in others})[0]
         sizes = (len(work.network.model.SerializeToString()), fresh.stat().st_size)
         said = {
             "classes": [], "compressed_from": Path(work.network.who).name, "recipe": recipe.plain(),
@@ -111,28 +113,11 @@ def written(work: Work, path: Path, recipe: Recipe, test: Labelled) -> Made:
             "sha256": hashlib.sha256(fresh.read_bytes()).hexdigest(),
         }  # fmt: skip
         said |= _inherited(Path(work.network.who))
-        np.savez_compressed(fresh.with_suffix(".golden.npz"), image=next(iter(first.values())).numpy(), output=golden)
+        np.savez_compressed(fresh.with_suffix(".golden.npz"), image=first[image].numpy(), output=golden)
         fresh.with_suffix(".json").write_text(json.dumps(said, indent=2, default=str) + "\n", encoding="utf-8")
         for suffix in (".golden.npz", ".json", ".onnx"):
             fresh.with_suffix(suffix).replace(path.with_suffix(suffix))
     return Made(work, path, whole, small, likeness, _bits(work), count, sizes, weight_errors(work))
-
-
-def _quantized(work: Work, layer: Layer) -> bool:
-    """Whether it has a form, and levels for what it reads."""
-    return layer.weight in work.forms and isinstance(work.levels.get(layer.input), (Uniform, Dynamic))
-
-
-def _kernel(work: Work, layer: Layer) -> bool:
-    """Whether a layer's result has levels too (a convolution without them has no integer kernel; a transposed one has
-    none at all)."""
-    if layer.kind == "ConvTranspose":
-        return False
-    if layer.kind in ("Gemm", "MatMul"):
-        return True
-    readers = work.network.graph.readers().get(layer.output, [])
-    behind = readers[0].outputs[0] if len(readers) == 1 else layer.output
-    return layer.output in work.levels or behind in work.levels
 
 
 def _bits(work: Work) -> float:
@@ -148,7 +133,7 @@ def _inherited(path: Path) -> dict[str, Any]:
         said = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(str(beside), "read the manifest", type(error).__name__) from None
-    return {key: said[key] for key in ("classes", "input", "layout", "training", "preprocessing") if key in said}
+    return {key: said[key] for key in _INHERITED if key in said}
 
 
 def _run(path: Path, given: dict[str, torch.Tensor]) -> list[np.ndarray]:

@@ -37,8 +37,12 @@ def chosen(work: Work, patterns: Sequence[str]) -> list[Layer]:
 
 
 def quantized_tensors(work: Work, layers: Iterable[Layer]) -> tuple[list[str], dict[str, str]]:
-    """(tensors with levels of their own, tensors that have those of another) where these layers run in integers."""
+    """(tensors with levels of their own, tensors that have those of another) where these layers run in integers.
+
+    What no layer reads any more has none: one scale for all that a head gives would cost more than its kernel saves.
+    """
     graph = work.network.graph
+    layers = list(layers)
     readers, of_layer = graph.readers(), {layer.output: layer for layer in layers}
     own = dict.fromkeys(layer.input for layer in of_layer.values())
     for layer in of_layer.values():
@@ -56,8 +60,18 @@ def quantized_tensors(work: Work, layers: Iterable[Layer]) -> tuple[list[str], d
             elif step.kind in _PASSING:
                 own.pop(output, None)
                 same[output] = same.get(data[0], data[0])
-    own = {name: None for name in own if name not in graph.outputs}
-    return list(own), same
+    read = _read_on(work, layers)
+    return [name for name in own if name in read], {name: other for name, other in same.items() if name in read}
+
+
+def _read_on(work: Work, layers: list[Layer]) -> set[str]:
+    """The tensors that go into one of these layers, through whatever is between."""
+    named = {layer.name for layer in layers}
+    found: set[str] = set()
+    for step in reversed(work.network.graph.steps):
+        if step.name in named or found & set(step.outputs):
+            found |= set(step.inputs)
+    return found - set(work.network.graph.outputs)
 
 
 def _activated(output: str, readers: dict[str, list[Step]]) -> str:

@@ -143,6 +143,12 @@ def _frames(path: Path, stream: str, count: int) -> Iterator[NDArray[np.uint8]]:
                 yield np.asarray(frame.image, np.uint8)
 
 
+def _cut(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The middle of an image, not larger than this."""
+    top, left = max(0, image.shape[0] - height) // 2, max(0, image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
 def _stacked(
     images: list[NDArray[np.uint8]], source: str, shapes: dict[str, tuple[int | None, ...]], reading: Reading
 ) -> Samples:  # fmt: skip
@@ -168,6 +174,8 @@ def _stacked(
         elif shape[1] == 3:
             image = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8) if image.ndim == 2 else image
             image = image if reading.bgr else image[..., ::-1]
+        if shape[2] is None or shape[3] is None:  # any size is taken: a part of the image in the size that it has
+            image = _cut(image, height, width)
         if image.shape[:2] != (height, width):
             image = np.asarray(cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA))
         found.append(np.atleast_3d(image).transpose(2, 0, 1))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate_compression.network import Block, Layer, Network, rows
-from foveate_compression.quantizers import Uniform, rounded
+from foveate_compression.quantizers import Dynamic, Uniform, rounded
 from foveate_compression.weights import Coded, Form, Integers
 
 Samples = dict[str, Tensor]  # by input: N x ...
@@ -48,11 +48,24 @@ class Work:
         """The same, output channels first."""
         return rows(self.weight(layer), layer)
 
+    def in_integers(self, layer: Layer) -> bool:
+        """Whether an integer kernel runs a layer: its weight and what it reads have levels, and what a convolution
+        gives has some, too. No kernel is there for transposed convolutions."""
+        form, level = self.forms.get(layer.weight), self.levels.get(layer.input)
+        if not isinstance(form, (Integers, Coded)) or not isinstance(level, (Uniform, Dynamic)):
+            return False
+        if layer.kind != "Conv":
+            return layer.kind != "ConvTranspose"
+        readers = self.network.graph.readers().get(layer.output, [])
+        behind = readers[0].outputs[0] if len(readers) == 1 else layer.output
+        return layer.output in self.levels or behind in self.levels
+
     def unit(self, layer: Layer) -> Tensor | None:
         """Of a layer's products where it runs in integers, by output channel: its bias is a whole number of these."""
         form, level = self.forms.get(layer.weight), self.levels.get(layer.input)
-        if layer.kind == "MatMul" or not isinstance(form, (Integers, Coded)) or not isinstance(level, Uniform):
+        if layer.kind == "MatMul" or not isinstance(level, Uniform) or not self.in_integers(layer):
             return None
+        assert isinstance(form, (Integers, Coded))
         return level.scale * form.scale
 
     def bias(self, layer: Layer) -> Tensor | None:

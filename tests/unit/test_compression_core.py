@@ -211,6 +211,10 @@ def test_images_become_what_the_network_takes(tmp_path: Path) -> None:
                 for each in (False, True))  # fmt: skip
     assert rgb.shape == (1, 3, 16, 16) and rgb.mean((0, 2, 3)).tolist() == [0, 0, 100] and bgr.equal(rgb.flip(1))
     assert samples_of(str(tmp_path), {"x": (None, 1, None, None)}, 5).samples["x"].shape == (1, 1, 32, 32)
+    wide = np.arange(70 * 90, dtype=np.uint32).astype(np.uint8).reshape(70, 90)
+    cv2.imwrite(str(tmp_path / "blue.png"), wide)
+    free = samples_of(str(tmp_path), {"x": (None, 1, None, None)}, 5).samples["x"]
+    assert free[0, 0].numpy().astype(np.uint8).tolist() == wide[3:67, 13:77].tolist(), "cut, not squeezed"
 
 
 # --- forms of weights

@@ -72,8 +72,7 @@ def _store(work: Work, layer: Layer, model: onnx.ModelProto, added: Added, profi
     if isinstance(work.levels.get(layer.input), Dynamic):
         product_nodes(model, layer, stored, added, int4=profile.int4)
         return
-    integers = isinstance(work.levels.get(layer.input), Uniform)
-    weight_nodes(layer, stored, added, integers=integers, int4=profile.int4)
+    weight_nodes(layer, stored, added, integers=work.in_integers(layer), int4=profile.int4)
     units = work.unit(layer)
     if layer.bias is None or units is None:
         return
