@@ -17,6 +17,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ def _run(arguments: list[str], seconds: float) -> dict[str, Any]:
 def live(work: Path, backend: str, seconds: float) -> tuple[dict[str, Any], float]:
     """The run's own account, and the CPU seconds of its process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    where = ["--rig", str(work / "recorded.yaml"), "--data", str(work), "--no-report"]
-    found = _run(["robot", *where, "--output", str(work / f"live_{backend}"), "--set", f"backend={backend}"], seconds)
+    with tempfile.TemporaryDirectory(dir=work) as place:
+        where = ["--rig", str(work / "recorded.yaml"), "--data", str(work), "--no-report", "--output", place]
+        found = _run(["robot", *where, "--set", f"backend={backend}"], seconds)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return found, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
