@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from foveate_compression import recipe as recipes
 from foveate_compression.coding import normalised
-from foveate_compression.export.fused import kernels
+from foveate_compression.export.fused import INTEGER, kernels
 from foveate_compression.export.writer import model_of
 from foveate_compression.methods.method import applied, silent
 from foveate_compression.methods.mvq import Mvq
@@ -195,9 +195,7 @@ def latency(work: Path, rounds: int) -> None:
     print("\n| network | method | ms | times as fast as float | integer kernels |\n|---|---|---|---|---|")
     for (name, method), (_, path) in sessions.items():
         took = statistics.median(times[name, method])
-        count = sum(
-            number for kind, number in kernels(path).items() if kind.startswith(("QLinear", "QGemm", "MatMulInt"))
-        )
+        count = sum(number for kind, number in kernels(path).items() if kind in INTEGER)
         print(f"| {name} | {method} | {took:.2f} | {statistics.median(times[name, 'float']) / took:.2f} | {count} |")
 
 

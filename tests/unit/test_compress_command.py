@@ -113,6 +113,21 @@ def test_files_of_weights_alone_give_what_is_simulated(make: Callable[[], Any], 
     assert not {"MatMulNBits", "DequantizeLinear"} & kernels(tmp_path / "net.onnx").keys()
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_convolutions_before_a_relu6_run_in_integers_with_fewer_bits_too(bits: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU6(), nn.Conv2d(16, 16, 3, groups=16), nn.ReLU6(),
+                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))  # fmt: skip
+    net[0].weight.data *= 20  # some of it is beyond 6
+    work = after(work_of(net), Plain(activations=bits, activation_range="minmax"))
+    found, ours = run(model_of(work), work.samples, tmp_path)["output"], work.outputs(work.samples)["output"].numpy()
+    assert float(work.run(work.samples, ["/1/Clip_output_0"])["/1/Clip_output_0"].detach().max()) > 5.9
+    assert np.abs(found - ours).max() < 0.02 * np.abs(ours).max()
+    assert_fused(tmp_path / "net.onnx", work.network.layers)
+    made = onnx.load(str(tmp_path / "net.onnx")).graph
+    assert {item.name for item in made.initializer} <= {name for node in made.node for name in node.input}
+
+
 def test_what_a_head_gives_is_not_rounded(tmp_path: Path) -> None:
     """One scale for boxes and classes of a detector: 0.7 px of error, of the shipped one's 0.1."""
 

@@ -13,7 +13,7 @@ import onnx
 from foveate.errors import ModelError
 from foveate_compression.network import Layer
 
-_INTEGER = ("QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat",
+INTEGER = ("QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat",
             "DynamicQuantizeMatMul")  # fmt: skip
 _FLOAT = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 
@@ -30,7 +30,7 @@ def kernels(path: Path, signed: bool = False) -> dict[str, int]:
 def in_integers(path: Path, layers: Sequence[Layer], signed: bool = False) -> list[Layer]:
     """Those of these layers that an integer kernel runs: it reads what the writer made of their weights. Raises
     ModelError."""
-    nodes = [node for node in _optimised(path, signed) if node.op_type in _INTEGER]
+    nodes = [node for node in _optimised(path, signed) if node.op_type in INTEGER]
     read = [name for node in nodes for name in node.input]
     return [layer for layer in layers if any(name.startswith(f"{layer.weight}.") for name in read)]
 

@@ -48,9 +48,11 @@ def model_of(work: Work, profile: Profile = X86) -> onnx.ModelProto:
     replaced = added.replaced | changed.keys()
     kept = [item for item in model.graph.initializer if item.name not in replaced]
     kept += [numpy_helper.from_array(value, name) for name, value in changed.items() if name not in added.replaced]
+    nodes = [*added.nodes, *model.graph.node]
+    read = {name for node in nodes for name in node.input} | {item.name for item in model.graph.output}
     del model.graph.initializer[:]
-    model.graph.initializer.extend([*kept, *added.initialisers])
-    nodes = _sorted([*added.nodes, *model.graph.node], model)
+    model.graph.initializer.extend(item for item in (*kept, *added.initialisers) if item.name in read)
+    nodes = _sorted(nodes, model)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.producer_name = "foveate"
@@ -99,11 +101,29 @@ def _level(model: onnx.ModelProto, name: str, level: object, added: Added, profi
     for node in model.graph.node:
         node.input[:] = [read if each == name else each for each in node.input]
     if isinstance(level, Uniform):
-        _uniform(exact, read, level, added, profile)
+        _uniform(_before_clip(model, exact, level), read, level, added, profile)
     elif isinstance(level, Powers):
         _powers(exact, read, level, added)
     else:
         raise TypeError(type(level).__name__)
+
+
+def _before_clip(model: onnx.ModelProto, exact: str, level: Uniform) -> str:
+    """What a Clip (a ReLU6) was given, where levels of fewer than eight bits clip as much: onnxruntime would keep it in
+    floating point, and fuse nothing around it."""
+    node = next((node for node in model.graph.node if exact in node.output), None)
+    if node is None or node.op_type != "Clip" or level.spec.bits >= 8:
+        return exact
+    held = {item.name: item for item in model.graph.initializer}
+    bounds = [float(numpy_helper.to_array(held[name])) if name in held else None for name in node.input[1:]]
+    if len(bounds) != 2 or None in bounds:
+        return exact
+    scale, zero = float(level.scale.detach()), int(level.zero)
+    least, most = (round(bound / scale) + zero for bound in bounds if bound is not None)
+    if least > level.spec.low or most < level.spec.high:
+        return exact
+    model.graph.node.remove(node)
+    return str(node.input[0])
 
 
 def _uniform(exact: str, read: str, level: Uniform, added: Added, profile: Profile) -> None:
