@@ -246,6 +246,16 @@ def test_layers_that_do_not_run_in_integers_are_named(tmp_path: Path) -> None:
     assert in_integers(tmp_path / "net.onnx", layers) == [layers[0], layers[3]]
 
 
+def test_layers_that_shared_a_weight_are_told_apart(tmp_path: Path) -> None:
+    conv = nn.Conv2d(3, 3, 3)
+    work = after(work_of(nn.Sequential(conv, nn.ReLU(), conv, nn.ReLU(), nn.Conv2d(3, 4, 1))), Plain())
+    first, second, _ = work.network.layers
+    assert second.weight.startswith(f"{first.weight}.of.")
+    del work.levels[first.input]
+    onnx.save(model_of(work), str(tmp_path / "net.onnx"))
+    assert in_integers(tmp_path / "net.onnx", work.network.layers) == [second]
+
+
 def test_transposed_convolutions_have_no_integer_kernel_and_are_no_reason_to_refuse(net: Path) -> None:
     module = nn.Sequential(
         nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 6, 2, 2), nn.ReLU(), nn.Conv2d(6, 2, 1)

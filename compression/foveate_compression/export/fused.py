@@ -32,7 +32,10 @@ def in_integers(path: Path, layers: Sequence[Layer], signed: bool = False) -> li
     ModelError."""
     nodes = [node for node in _optimised(path, signed) if node.op_type in INTEGER]
     read = [name for node in nodes for name in node.input]
-    return [layer for layer in layers if any(name.startswith(f"{layer.weight}.") for name in read)]
+    others = "of."  # a weight that was shared begins with the name of the first, and goes on so
+    made = [(layer, f"{layer.weight}.") for layer in layers]
+    return [layer for layer, own in made
+            if any(name.startswith(own) and not name.startswith(own + others) for name in read)]  # fmt: skip
 
 
 def assert_fused(path: Path, layers: Sequence[Layer], signed: bool = False) -> None:
