@@ -91,7 +91,10 @@ def main() -> None:
                   f"| {budget['limit_ms']:g} | {budget['over']} of {count} | {count / found['duration_s']:.1f} |",
                   flush=True)  # fmt: skip
         account = "all messages accounted for" if found["balanced"] else "MESSAGES LOST"
-        print(f"{backend}: {cpu_s / found['duration_s']:.2f} cores busy, {account}\n", flush=True)
+        print(
+            f"{backend}: {cpu_s:.0f} CPU seconds, start included, for {found['duration_s']:.1f}; {account}\n",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

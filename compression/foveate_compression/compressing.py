@@ -100,7 +100,8 @@ def written(work: Work, path: Path, recipe: Recipe, test: Labelled) -> Made:
         onnx.save(model, str(fresh))
         if recipe.export.fused:
             assert_fused(fresh, integer, profile.signed_activations)
-        count = len(in_integers(fresh, work.network.layers, profile.signed_activations))
+        layers = work.network.layers
+        running = {layer.name for layer in in_integers(fresh, layers, profile.signed_activations)}
         likeness = _like(work, fresh, test)
         whole, small = (score(work, test.samples, test.labels, whole=each) for each in (True, False))
         image, *others = first
@@ -108,7 +109,8 @@ def written(work: Work, path: Path, recipe: Recipe, test: Labelled) -> Made:
         sizes = (len(work.network.model.SerializeToString()), fresh.stat().st_size)
         said = {
             "classes": [], "compressed_from": Path(work.network.who).name, "recipe": recipe.plain(),
-            "score_before": str(whole), "score_after": str(small), "integer_layers": count,
+            "score_before": str(whole), "score_after": str(small), "integer_layers": len(running),
+            "float_layers": [layer.name for layer in layers if layer.name not in running],
             "bits_per_weight": round(_bits(work), 3), "golden_tolerance": recipe.export.tolerance,
             "sha256": hashlib.sha256(fresh.read_bytes()).hexdigest(),
         }  # fmt: skip
@@ -117,7 +119,7 @@ def written(work: Work, path: Path, recipe: Recipe, test: Labelled) -> Made:
         fresh.with_suffix(".json").write_text(json.dumps(said, indent=2, default=str) + "\n", encoding="utf-8")
         for suffix in (".golden.npz", ".json", ".onnx"):
             fresh.with_suffix(suffix).replace(path.with_suffix(suffix))
-    return Made(work, path, whole, small, likeness, _bits(work), count, sizes, weight_errors(work))
+    return Made(work, path, whole, small, likeness, _bits(work), len(running), sizes, weight_errors(work))
 
 
 def _bits(work: Work) -> float:

@@ -129,7 +129,7 @@ def test_convolutions_before_a_relu6_run_in_integers_with_fewer_bits_too(bits: i
 
 
 def test_what_a_head_gives_is_not_rounded(tmp_path: Path) -> None:
-    """One scale for boxes and classes of a detector: 0.7 px of error, of the shipped one's 0.1."""
+    """One scale for boxes and classes of a detector left its boxes steps of 0.7 px."""
 
     class Head(nn.Module):
         def __init__(self) -> None:
@@ -262,7 +262,8 @@ def test_transposed_convolutions_have_no_integer_kernel_and_are_no_reason_to_ref
     )
     onnx.save(exported(module, images(1)), str(net))
     assert compress(net, "int8", "--from", "samples.npz") == 0
-    assert json.loads(Path("small.json").read_text())["integer_layers"] == 1
+    said = json.loads(Path("small.json").read_text())
+    assert said["integer_layers"] == 1 and len(said["float_layers"]) == 2
 
 
 # --- the command
@@ -304,7 +305,11 @@ def test_a_network_is_compressed_end_to_end(net: Path, capsys: Capture) -> None:
     small = Path("small.onnx")
     found = Manifest.beside(small)
     assert found is not None and found.classes == ("a", "b", "c", "d") and found.data["compressed_from"] == "net.onnx"
-    assert found.data["integer_layers"] == 3 and found.data["recipe"]["steps"][1]["iterations"] == 6
+    assert (
+        found.data["integer_layers"] == 3
+        and found.data["float_layers"] == []
+        and found.data["recipe"]["steps"][1]["iterations"] == 6
+    )
     found.verify(small)
     backend = OnnxBackend(small)
     assert found.prove(small, backend) == 0.0

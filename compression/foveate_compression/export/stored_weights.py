@@ -22,7 +22,7 @@ class Added:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initialisers: list[onnx.TensorProto] = field(default_factory=list)
     replaced: set[str] = field(default_factory=set)
-    books: dict[tuple[tuple[int, ...], bytes], str] = field(default_factory=dict)  # names of what layers share
+    held: dict[tuple[tuple[int, ...], bytes], str] = field(default_factory=dict)  # names of what layers share
 
     def constant(self, name: str, value: NDArray[Any], instead: str = "") -> str:
         """An initialiser; `instead` of another."""
@@ -30,12 +30,12 @@ class Added:
         self.replaced |= {instead} - {""}
         return name
 
-    def codebook(self, name: str, book: NDArray[Any]) -> str:
-        """An initialiser, one for all layers that share it."""
-        key = (book.shape, book.tobytes())
-        if key not in self.books:
-            self.books[key] = self.constant(name, book)
-        return self.books[key]
+    def shared(self, name: str, value: NDArray[Any]) -> str:
+        """An initialiser, one for all layers that have the same."""
+        key = (value.shape, value.tobytes())
+        if key not in self.held:
+            self.held[key] = self.constant(name, value)
+        return self.held[key]
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """A node, named for its output."""
@@ -85,7 +85,7 @@ def _coded(layer: Layer, stored: Stored, added: Added) -> str:
     """Codewords by their numbers, masked, in the weight's layout."""
     name, cut = layer.weight, stored.cut
     assert stored.codebook is not None and stored.codes is not None and cut is not None
-    book = added.codebook(f"{name}.codebook", stored.codebook)
+    book = added.shared(f"{name}.codebook", stored.codebook)
     vectors = added.node("Gather", [book, _numbers(f"{name}.codes", stored.codes, added)], f"{name}.vectors", axis=0)
     if stored.mask is not None:
         none = added.constant(f"{name}.none", np.zeros((), np.int8))
@@ -106,7 +106,7 @@ def _coded(layer: Layer, stored: Stored, added: Added) -> str:
 
 def _mask(name: str, mask: NDArray[np.bool_], added: Added) -> str:
     """A bit for each entry, eight in a byte; a table of all bytes, one for all layers, makes eight of one again."""
-    table = added.codebook("masks", np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.bool_))
+    table = added.shared("masks", np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.bool_))
     packed = np.packbits(mask)
     eights = added.node("Gather", [table, _numbers(f"{name}.mask", packed, added)], f"{name}.eights", axis=0)
     if mask.size % 8:
