@@ -31,7 +31,8 @@ class MixedLatency:
     """At most `share` of the whole network's time on this computer; `weights` and `activations` in bits.
 
     The last step of a recipe: what it leaves runs in floating point, as does `skip`. It measures, so that another
-    computer, or a busy one, may choose other layers; those that it leaves are the manifest's `float_layers`, for `plain: keep`.
+    computer, or a busy one, may choose other layers; those that it leaves are the manifest's `float_layers`, which
+    `plain: keep` takes.
     """
 
     share: Annotated[float, Gt(0), Lt(1)] = 0.8
